@@ -1,0 +1,146 @@
+"""What every job shares: arguments, configuration, the Spark session, the summary line, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lbsf.config import Config, load_config
+from lbsf.errors import UserError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lbsf.tables import Warehouse
+
+DEFAULT_CONFIGURATION = "conf/local.yaml"
+
+
+@dataclass
+class Summary:
+    """What one step did: its closing line, and the values that a following step may need.
+
+    Attributes:
+        step: the job's name.
+        rows_in: rows read, where that is known.
+        rows_out: rows written.
+        quarantined: rows refused and kept aside.
+        details: further figures for the line, in order.
+        seconds: wall time, set when the step ends.
+    """
+
+    step: str
+    rows_in: int | None = None
+    rows_out: int | None = None
+    quarantined: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        figures = {"in": self.rows_in, "out": self.rows_out, "quarantined": self.quarantined}
+        parts = [f"{name} {value:,}" for name, value in figures.items() if value is not None]
+        parts += [f"{name} {_text(value)}" for name, value in self.details.items()]
+        return f"{self.step:<18} {' | '.join([*parts, f'{self.seconds:.1f} s'])}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+class Job:
+    """One configuration's Spark session and warehouse, made when first asked for."""
+
+    def __init__(self, config: Config, conf_path: str, overrides: Sequence[str]):
+        self.config = config
+        self.conf_path = conf_path
+        self.overrides = tuple(overrides)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The Spark session."""
+        from lbsf.session import get_spark
+
+        return get_spark(self.config.spark)
+
+    @cached_property
+    def warehouse(self) -> Warehouse:
+        """The tables."""
+        from lbsf.tables import Warehouse
+
+        return Warehouse(self.spark, self.config.storage)
+
+    @property
+    def root(self) -> Path:
+        """`storage.root` as a path of this machine's file system."""
+        from lbsf.tables import local_path
+
+        return Path(local_path(self.config.storage.root)).resolve()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Summary]:
+        """Times one step and prints its summary line when it ends well."""
+        summary = Summary(name)
+        started = time.monotonic()
+        yield summary
+        summary.seconds = time.monotonic() - started
+        print(summary, flush=True)
+
+
+def day(text: str) -> date:
+    """An argument `YYYY-MM-DD`."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day (YYYY-MM-DD)") from None
+
+
+def run_main(
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[..., Any],
+    argv: Sequence[str] | None,
+) -> int:
+    """Parses the arguments, loads the configuration and calls `run(job, **own arguments)`.
+
+    The job's module docstring is its `--help`.
+
+    Returns:
+        0 when the work is done, 2 for wrong usage, configuration or input (one line on standard error).
+        A fault of the product itself keeps its traceback.
+    """
+    module = inspect.getmodule(run)
+    parser = argparse.ArgumentParser(
+        description=module.__doc__ if module else None, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--conf", default=DEFAULT_CONFIGURATION, help="configuration file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="replaces one value of the configuration; may be given often",
+    )
+    add_arguments(parser)
+    own = vars(parser.parse_args(argv))
+    conf, overrides = own.pop("conf"), own.pop("overrides")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        run(Job(load_config(conf, overrides), conf, overrides), **own)
+    except UserError as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0

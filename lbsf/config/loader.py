@@ -1,0 +1,90 @@
+"""One YAML loader: a base file, the named file laid over it, then `section.key=value` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from lbsf.config.models import Config
+from lbsf.errors import ConfigurationError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration file.
+
+    A file may name another in its top-level key `extends` (relative to itself); its own values are
+    laid over that file's, key by key within each section.
+
+    Args:
+        path: YAML file.
+        overrides: `section.key=value` strings; the value is read as YAML.
+
+    Raises:
+        ConfigurationError: a file is missing or not YAML, or a key or value is refused; the message
+            names every refused key.
+    """
+    values = _read(Path(path))
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """One line that names each refused key and why."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'configuration'}: {item['msg'].removeprefix('Value error, ')}"
+        + (" (unknown key)" if item["type"] == "extra_forbidden" else "")
+        for item in error.errors(include_url=False)
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's top-level mapping. Raises ConfigurationError where it is missing or no mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file") from None
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path}: expected `key: value` lines at the top level")
+    return values
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigurationError(f"{path}: extends itself")
+    values = read_yaml(path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    return _merge(_read(path.parent / str(parent), (*seen, path.resolve())), values)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lays `above` over `below` key by key within each section; a key's value is replaced whole."""
+    merged = dict(below)
+    for section, values in above.items():
+        if isinstance(values, dict) and isinstance(below.get(section), dict):
+            merged[section] = {**below[section], **values}
+        else:
+            merged[section] = values
+    return merged
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    path, separator, text = override.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not (separator and section and dot and key):
+        raise ConfigurationError(f"--set {override}: expected section.key=value")
+    try:
+        return {section: {key: yaml.safe_load(text)}}
+    except yaml.YAMLError:
+        raise ConfigurationError(f"--set {override}: the value is not YAML") from None

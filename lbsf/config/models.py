@@ -1,0 +1,214 @@
+"""The configuration's shape: types, limits and what each value means. The values stand in conf/base.yaml."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+# Every name from configuration that reaches SQL is held to this form.
+Identifier = Annotated[str, StringConstraints(max_length=127, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StorageConfig(Section):
+    """Where tables, raw files, reports and the embedded MLflow store are."""
+
+    root: str = Field(min_length=1, description="folder or URI that holds everything this product writes")
+    database: str | None = Field(
+        max_length=255,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$",
+        description="`catalog.schema` or `schema` under which tables are registered for SQL; null registers none",
+    )
+
+
+class SparkConfig(Section):
+    """The local Spark session. A running session (Databricks, spark-submit) keeps its own settings."""
+
+    master: str = Field(min_length=1)
+    driver_memory: str = Field(pattern=r"^\d+[mg]$")
+    shuffle_partitions: Positive
+    settings: dict[str, str] = Field(description="further Spark settings, laid over the product's own")
+
+
+class SyntheticConfig(Section):
+    """The payment simulator (lbsf/synthetic)."""
+
+    users: Positive
+    days: Annotated[int, Field(ge=60)]
+    start_on: date = Field(description="first simulated day")
+    merchants: Annotated[int, Field(ge=200)]
+    payments_per_user_day: Annotated[float, Field(gt=0, le=50)] = Field(
+        description="mean payments of a user per day; users differ widely round it"
+    )
+    observation_days: tuple[Positive, ...] = Field(
+        min_length=1, description="day numbers on which labels are observed; each user is observed once"
+    )
+    observation_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        description="share of the users observed on each of observation_days; sums to 1"
+    )
+    label_horizon_days: Positive = Field(description="days from observed_on until the outcome is known")
+    default_rate: Annotated[float, Field(gt=0.001, lt=0.5)]
+    duplicate_share: Share
+    late_share: Share
+    bad_share: Share
+    format: Literal["parquet", "csv"] = Field(description="of the daily payment files")
+    seed: int
+
+    @model_validator(mode="after")
+    def _observations_fit(self) -> SyntheticConfig:
+        if len(self.observation_days) != len(self.observation_shares):
+            raise ValueError("observation_days and observation_shares differ in length")
+        if abs(sum(self.observation_shares) - 1) > 1e-6:
+            raise ValueError("observation_shares must sum to 1")
+        if max(self.observation_days) + self.label_horizon_days > self.days:
+            raise ValueError("a label would mature after the last simulated day")
+        return self
+
+
+class IngestConfig(Section):
+    """The contract that a payment must meet to be stored; others are quarantined with their reasons."""
+
+    currencies: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")], ...] = Field(min_length=1)
+    max_amount: Annotated[float, Field(gt=0)] = Field(description="largest believable absolute amount")
+    earliest_paid_on: date = Field(description="a payment before this day is refused")
+
+
+class FoldConfig(Section):
+    """How payments are folded. A change of any value makes folds that older models cannot read."""
+
+    window_days: Positive = Field(description="days of history: [as_of - window_days, as_of)")
+    max_merchants: Positive = Field(description="merchants kept per user, the most recently visited")
+    max_payments_per_merchant: Positive = Field(description="payments kept per merchant, the most recent")
+    category_buckets: Annotated[int, Field(ge=2)] = Field(description="hash buckets; 0 stands for null")
+    channel_buckets: Annotated[int, Field(ge=2)]
+    token_buckets: Annotated[int, Field(ge=2)]
+    max_tokens: Positive = Field(description="words kept of a merchant name or a description")
+    partitions: Positive = Field(description="tasks of the fold, each folded in one process's memory")
+    row_group_users: Positive = Field(description="users a Parquet row group: the unit that Petastorm shards")
+
+    @property
+    def spec(self) -> str:
+        """Identifies what a fold contains; a model reads only folds of the spec it was trained on.
+
+        >>> FoldConfig(window_days=180, max_merchants=128, max_payments_per_merchant=256,
+        ...     category_buckets=512, channel_buckets=64, token_buckets=8192, max_tokens=6,
+        ...     partitions=8, row_group_users=512).spec
+        'v1-w180-m128-p256-c512-h64-t8192x6'
+        """
+        return (
+            f"v1-w{self.window_days}-m{self.max_merchants}-p{self.max_payments_per_merchant}"
+            f"-c{self.category_buckets}-h{self.channel_buckets}-t{self.token_buckets}x{self.max_tokens}"
+        )
+
+
+class ExamplesConfig(Section):
+    """Splits. Users are assigned by a hash of their id, the out-of-time test by date."""
+
+    validation_share: Share
+    test_share: Share
+    out_of_time_from: date | None = Field(
+        description="labels observed on or after this day are the out-of-time test, and labels that "
+        "matured after it are left out of training; null: no out-of-time test"
+    )
+
+
+class ModelConfig(Section):
+    """The network's sizes."""
+
+    width: Positive = Field(description="features of a payment, a merchant and a user vector")
+    heads: Positive
+    relational_layers: Positive
+    dropout: Share
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError("width must be a multiple of heads")
+        return self
+
+
+class TrainingConfig(Section):
+    """The training run."""
+
+    ranks: Positive
+    hosts: str | None = Field(
+        pattern=r"^[\w.\-:,]+$", description="horovodrun's -H, `host:slots,…`; null: this machine"
+    )
+    threads_per_rank: Positive
+    epochs: Positive
+    patience: Positive = Field(description="epochs without a better validation AUC before stopping")
+    batch_users: Positive = Field(description="users a step and rank")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(description="of one rank; scaled by the ranks")
+    warmup_share: Share = Field(description="share of all steps over which the learning rate rises")
+    weight_decay: Annotated[float, Field(ge=0)]
+    gradient_clip: Annotated[float, Field(gt=0)]
+    shuffle_row_groups: Positive = Field(description="row groups mixed in the shuffle buffer")
+    seed: int
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    uri: str | None = Field(description="tracking server; null: a sqlite file under storage.root/mlflow")
+    registry_uri: str | None
+    experiment: str = Field(min_length=1)
+    model_name: str = Field(min_length=1, description="registered model")
+
+
+class PromotionConfig(Section):
+    """The gate between `challenger` and `champion`."""
+
+    min_auc: Annotated[float, Field(ge=0.5, lt=1)] = Field(
+        description="the lower confidence limit of the challenger's AUC must be above this"
+    )
+    max_auc_loss: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        description="largest AUC that the challenger may lose against the champion, on the same rows"
+    )
+    max_calibration_error: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="largest |mean probability - default rate| relative to the default rate"
+    )
+    bootstrap_samples: Annotated[int, Field(ge=100)]
+
+
+class ScoringConfig(Section):
+    """The nightly scores."""
+
+    bands: dict[Identifier, Annotated[float, Field(gt=0, le=1)]] = Field(
+        min_length=2, description="band -> upper limit of its probability, in rising order, the last 1.0"
+    )
+    thin_file_payments: Positive = Field(description="fewer kept payments than this: thin_file")
+    thin_file_merchants: Positive
+    reasons: Positive = Field(description="merchants named per user")
+    batch_users: Positive
+
+    @model_validator(mode="after")
+    def _bands_rise(self) -> ScoringConfig:
+        limits = list(self.bands.values())
+        if limits != sorted(set(limits)) or limits[-1] != 1.0:
+            raise ValueError("band limits must rise and end at 1.0")
+        return self
+
+
+class Config(Section):
+    """The whole configuration of one warehouse."""
+
+    storage: StorageConfig
+    spark: SparkConfig
+    synthetic: SyntheticConfig
+    ingest: IngestConfig
+    fold: FoldConfig
+    examples: ExamplesConfig
+    model: ModelConfig
+    training: TrainingConfig
+    tracking: TrackingConfig
+    promotion: PromotionConfig
+    scoring: ScoringConfig

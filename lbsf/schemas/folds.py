@@ -1,0 +1,62 @@
+"""Folds and examples: a user's payments of a window, folded by merchant.
+
+The layout is compressed sparse row, so a row has no nested lists. Merchant lists have one element a
+merchant, in rising order of merchant_id. Payment lists have sum(merchant_len) elements: the payments
+of the first merchant in order of time, then the second's, and so on. Word lists have
+sum(merchant_token_len) or sum(description_token_len) elements in the same order.
+"""
+
+from pyspark.sql.types import ArrayType, DateType, IntegerType, LongType, StringType
+
+from lbsf.schemas.table import Column, TableSchema
+
+
+def _list(element: StringType | IntegerType | LongType) -> ArrayType:
+    return ArrayType(element, containsNull=False)
+
+
+FOLD_COLUMNS = (
+    Column("user_id", StringType(), "whose payments"),
+    Column("as_of", DateType(), "end of the window, exclusive: no payment at or after its midnight UTC"),
+    Column("window_days", IntegerType(), "length of the window: [as_of - window_days, as_of)"),
+    Column("fold_spec", StringType(), "identifies window, caps and hash sizes; models read one spec only"),
+    Column("merchant_id", _list(StringType()), "merchant lists: who was paid"),
+    Column(
+        "merchant_name", _list(StringType()), "merchant lists: name at the latest kept payment, '' for null"
+    ),
+    Column("merchant_category", _list(StringType()), "merchant lists: category at the latest kept payment"),
+    Column("merchant_len", _list(IntegerType()), "merchant lists: kept payments of the merchant, at least 1"),
+    Column("merchant_token_len", _list(IntegerType()), "merchant lists: words of the merchant's name"),
+    Column("merchant_token", _list(IntegerType()), "words of merchant names: hash bucket, from 1"),
+    Column("paid_at", _list(LongType()), "payment lists: whole seconds since 1970-01-01 UTC"),
+    Column("amount_cents", _list(LongType()), "payment lists: amount in hundredths of the currency"),
+    Column("category", _list(IntegerType()), "payment lists: hash bucket of the category, 0 for null"),
+    Column("channel", _list(IntegerType()), "payment lists: hash bucket of the channel, 0 for null"),
+    Column("description_token_len", _list(IntegerType()), "payment lists: words of the description"),
+    Column("description_token", _list(IntegerType()), "words of descriptions: hash bucket, from 1"),
+    Column("payments_kept", IntegerType(), "payments in the lists"),
+    Column("payments_dropped", IntegerType(), "payments of the window that the caps dropped"),
+    Column("merchants_kept", IntegerType(), "merchants in the lists"),
+    Column("merchants_dropped", IntegerType(), "merchants of the window that the cap dropped"),
+)
+
+FOLDS = TableSchema(
+    name="folds",
+    purpose="One row a user and as_of: the user's payments of the window, folded by merchant.",
+    key=("user_id", "as_of"),
+    partition_by="as_of",
+    columns=FOLD_COLUMNS,
+)
+
+EXAMPLES = TableSchema(
+    name="examples",
+    purpose="Folds as of each label's observed_on, with the label and its split. Training reads these.",
+    key=("user_id", "as_of"),
+    partition_by="split",
+    columns=(
+        *FOLD_COLUMNS,
+        Column("label", IntegerType(), "1: defaulted, 0: did not"),
+        Column("matured_on", DateType(), "day on which the outcome was known"),
+        Column("split", StringType(), "train, validation, test (by user hash) or out_of_time (by date)"),
+    ),
+)

@@ -1,0 +1,71 @@
+"""The Spark session: the platform's where one runs, else a local one with Delta's cached jars."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from lbsf.config.models import SparkConfig
+
+
+def jar_cache() -> Path:
+    """Folder of Delta's jars, keyed by Delta's version, under the user's cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "lbsf" / f"delta-{version('delta-spark')}"
+
+
+def get_spark(config: SparkConfig) -> SparkSession:
+    """The active Spark session, or a new local one.
+
+    On Databricks, and under spark-submit, the session that is there is used as it is; only the time
+    zone is set, because days are UTC days throughout.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        active.conf.set("spark.sql.session.timeZone", "UTC")
+        return active
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        spark = SparkSession.builder.getOrCreate()
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+        return spark
+    return _local(config)
+
+
+def _local(config: SparkConfig) -> SparkSession:
+    # Tasks run this very interpreter, whatever `python3` the PATH has.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    # A laptop's host name may not resolve; nothing here leaves the machine.
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    builder = SparkSession.builder.master(config.master).appName("lbsf")
+    settings = {
+        "spark.driver.memory": config.driver_memory,
+        "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.debug.maxToStringFields": "200",
+        # A small table's snapshot needs no 50 tasks.
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -Dderby.system.home=/tmp/lbsf-derby",
+        **config.settings,
+    }
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    jars = sorted((jar_cache() / "jars").glob("*.jar"))
+    if jars:
+        builder = builder.config("spark.jars", ",".join(str(jar) for jar in jars))
+    else:
+        # Resolved from the Maven repository once; the next session finds the jars above.
+        from delta import configure_spark_with_delta_pip
+
+        builder = configure_spark_with_delta_pip(builder.config("spark.jars.ivy", str(jar_cache())))
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
