@@ -123,9 +123,7 @@ def run_main(
     parser = argparse.ArgumentParser(
         description=module.__doc__ if module else None, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--conf", default=DEFAULT_CONFIGURATION, help="configuration file (default: %(default)s)"
-    )
+    parser.add_argument("--conf", default=DEFAULT_CONFIGURATION, help="configuration file (default: %(default)s)")
     parser.add_argument(
         "--set",
         dest="overrides",

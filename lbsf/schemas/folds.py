@@ -21,9 +21,7 @@ FOLD_COLUMNS = (
     Column("window_days", IntegerType(), "length of the window: [as_of - window_days, as_of)"),
     Column("fold_spec", StringType(), "identifies window, caps and hash sizes; models read one spec only"),
     Column("merchant_id", _list(StringType()), "merchant lists: who was paid"),
-    Column(
-        "merchant_name", _list(StringType()), "merchant lists: name at the latest kept payment, '' for null"
-    ),
+    Column("merchant_name", _list(StringType()), "merchant lists: name at the latest kept payment, '' for null"),
     Column("merchant_category", _list(StringType()), "merchant lists: category at the latest kept payment"),
     Column("merchant_len", _list(IntegerType()), "merchant lists: kept payments of the merchant, at least 1"),
     Column("merchant_token_len", _list(IntegerType()), "merchant lists: words of the merchant's name"),

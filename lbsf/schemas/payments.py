@@ -27,9 +27,7 @@ PAYMENTS = TableSchema(
         Column("amount", DecimalType(18, 2), "amount in currency; negative for a refund"),
         Column("currency", StringType(), "ISO 4217 code, one of ingest.currencies"),
         Column("category", StringType(), "the merchant's or the purchase's category", nullable=True),
-        Column(
-            "channel", StringType(), "how or where it was paid (pos, online, cash, a store)", nullable=True
-        ),
+        Column("channel", StringType(), "how or where it was paid (pos, online, cash, a store)", nullable=True),
         Column("merchant_name", StringType(), "name as on the statement", nullable=True),
         Column("description", StringType(), "purchase description", nullable=True),
         Column("ingested_at", TimestampType(), "when the row was stored, UTC"),
@@ -42,9 +40,7 @@ PAYMENTS_QUARANTINE = TableSchema(
     purpose="Rows that broke the contract, as they came, so that they can be mended at their source.",
     key=("quarantine_id",),
     columns=(
-        Column(
-            "quarantine_id", StringType(), "SHA-256 of source_file and row: the same bad row is stored once"
-        ),
+        Column("quarantine_id", StringType(), "SHA-256 of source_file and row: the same bad row is stored once"),
         Column("row", StringType(), "the source's row as JSON, all its columns"),
         Column("reasons", ArrayType(StringType()), "each rule that it broke"),
         Column("occurrences", LongType(), "how often the identical row stood in the file"),

@@ -42,9 +42,7 @@ class TableSchema:
     @property
     def struct(self) -> StructType:
         """The declared schema as Spark sees it, comments included."""
-        return StructType(
-            [StructField(c.name, c.type, c.nullable, {"comment": c.comment}) for c in self.columns]
-        )
+        return StructType([StructField(c.name, c.type, c.nullable, {"comment": c.comment}) for c in self.columns])
 
     @property
     def column_names(self) -> list[str]:
@@ -63,8 +61,7 @@ class TableSchema:
                 problems.append(f"column {column.name} is missing")
             elif _plain(present[column.name]) != _plain(column.type):
                 problems.append(
-                    f"column {column.name} is {present[column.name].simpleString()}, "
-                    f"not {column.type.simpleString()}"
+                    f"column {column.name} is {present[column.name].simpleString()}, not {column.type.simpleString()}"
                 )
         declared = set(self.column_names)
         problems += [f"column {name} is not declared" for name in present if name not in declared]

@@ -1,0 +1,37 @@
+# make demo    everything from nothing: environment, then the main job; prints where the results are
+# make test    the same set-up where it is missing, then the tests
+# make check   ruff, mypy, import boundaries
+.DEFAULT_GOAL := help
+.PHONY: help environment demo test check format docs lock clean
+SHELL := /bin/bash
+python := .venv/bin/python
+
+help: ## these lines
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+environment: ## .venv from the pinned files, Horovod's wheel and Delta's jars (cached under ~/.cache/lbsf)
+	@bash conf/environment/create_environment.sh
+
+demo: environment ## the main job on simulated payments, from raw files to a queried score table
+	@$(python) jobs/demo.py
+
+test: environment ## all tests, fast ones first
+	@$(python) -m pytest tests/unit tests/jobs tests/parallel
+
+check: environment ## ruff, mypy, import boundaries
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+
+format: environment ## ruff's fixes and layout
+	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+
+docs: environment ## docs/tables.md from the schemas
+	@$(python) -m lbsf.schemas.document docs/tables.md
+
+lock: environment ## renew the pinned requirement files
+	@bash conf/environment/lock.sh
+
+clean: ## remove the environment and the demo's warehouse
+	rm -rf .venv warehouse build *.egg-info
