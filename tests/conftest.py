@@ -1,0 +1,59 @@
+"""What the tests share: one Spark session, and a small configuration over a scratch warehouse."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.common import Job
+from lbsf.config import Config, load_config
+
+PROJECT = Path(__file__).resolve().parents[1]
+SMALL = (
+    "spark.master=local[2]",
+    "spark.driver_memory=2g",
+    "spark.shuffle_partitions=2",
+    "fold.partitions=2",
+    "fold.row_group_users=32",
+    "synthetic.users=200",
+    "synthetic.merchants=400",
+    "training.epochs=1",
+    "training.batch_users=32",
+    "promotion.bootstrap_samples=100",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _in_the_project() -> None:
+    # Jobs name configuration files relative to the project.
+    os.chdir(PROJECT)
+
+
+@pytest.fixture
+def overrides(tmp_path: Path) -> list[str]:
+    """`--set` values of a small run whose warehouse is the test's own."""
+    return [*SMALL, f"storage.root={tmp_path / 'warehouse'}"]
+
+
+@pytest.fixture
+def config(overrides: list[str]) -> Config:
+    return load_config(PROJECT / "conf/local.yaml", overrides)
+
+
+@pytest.fixture
+def job(config: Config, overrides: list[str]) -> Job:
+    return Job(config, str(PROJECT / "conf/local.yaml"), overrides)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The one session of the test run; jobs find it as the active session."""
+    from lbsf.session import get_spark
+
+    session = get_spark(load_config(PROJECT / "conf/local.yaml", SMALL).spark)
+    yield session
+    session.stop()
