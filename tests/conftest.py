@@ -45,7 +45,7 @@ def config(overrides: list[str]) -> Config:
 
 
 @pytest.fixture
-def job(config: Config, overrides: list[str]) -> Job:
+def job(config: Config, overrides: list[str], spark: SparkSession) -> Job:
     return Job(config, str(PROJECT / "conf/local.yaml"), overrides)
 
 
