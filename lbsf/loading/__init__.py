@@ -1,0 +1,1 @@
+"""From Delta's files to batches. Only petastorm_reader.py imports Petastorm."""

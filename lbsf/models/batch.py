@@ -1,0 +1,82 @@
+"""A batch of folds as tensors, and the operations over its ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lbsf.loading.packed import PackedFolds
+
+
+@dataclass(frozen=True)
+class FoldBatch:
+    """PackedFolds as tensors: the same fields and shapes (all int64; `label` float32)."""
+
+    as_of: Tensor
+    merchant_count: Tensor
+    merchant_len: Tensor
+    merchant_token_len: Tensor
+    merchant_token: Tensor
+    paid_at: Tensor
+    amount_cents: Tensor
+    category: Tensor
+    channel: Tensor
+    description_token_len: Tensor
+    description_token: Tensor
+    label: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.as_of)
+
+    @staticmethod
+    def from_packed(packed: PackedFolds) -> FoldBatch:
+        """Tensors that share the arrays' memory."""
+        columns = {f.name: getattr(packed, f.name) for f in fields(packed)}
+        label = columns.pop("label")
+        return FoldBatch(
+            **{name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()},
+            label=None if label is None else torch.from_numpy(label.astype(np.float32)),
+        )
+
+    def to(self, device: torch.device) -> FoldBatch:
+        """The batch on another device."""
+        label = None if self.label is None else self.label.to(device, non_blocking=True)
+        inputs = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "label"}
+        return FoldBatch(**{n: tensor.to(device, non_blocking=True) for n, tensor in inputs.items()}, label=label)
+
+
+def owners(lengths: Tensor) -> Tensor:
+    """Which range each element belongs to.
+
+    >>> owners(torch.tensor([2, 0, 1])).tolist()
+    [0, 0, 2]
+    """
+    return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+
+
+def starts(lengths: Tensor) -> Tensor:
+    """Where each range begins.
+
+    >>> starts(torch.tensor([2, 0, 1])).tolist()
+    [0, 2, 2]
+    """
+    return torch.cumsum(lengths, 0) - lengths
+
+
+def range_sum(values: Tensor, owner: Tensor, ranges: int) -> Tensor:
+    """Sums values (E, ...) over the range that owns each element; (ranges, ...). Empty ranges give 0."""
+    out = torch.zeros((ranges, *values.shape[1:]), dtype=values.dtype, device=values.device)
+    return out.index_add(0, owner, values)
+
+
+def range_softmax(scores: Tensor, owner: Tensor, ranges: int) -> Tensor:
+    """Softmax of scores (E, H) within each range, for each of H columns."""
+    # The shift is no part of the gradient: softmax does not depend on it.
+    index = owner[:, None].expand_as(scores)
+    peak = torch.full((ranges, scores.shape[1]), float("-inf"), dtype=scores.dtype, device=scores.device)
+    peak = peak.scatter_reduce(0, index, scores.detach(), "amax")
+    weights = torch.exp(scores - peak[owner])
+    return weights / range_sum(weights, owner, ranges)[owner]

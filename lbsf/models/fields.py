@@ -1,0 +1,130 @@
+"""Multi-field behaviour encoding: each payment becomes one vector from all its fields."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lbsf.models.batch import FoldBatch, range_sum, starts
+
+DAY = 86_400
+
+
+def piecewise_linear(values: Tensor, knots: Tensor) -> Tensor:
+    """Piecewise-linear encoding (Gorishniy et al. 2022): how far a value fills each interval.
+
+    Args:
+        values: (E,) float.
+        knots: (K + 1,) rising.
+
+    Returns:
+        (E, K): 1 for intervals below the value, 0 above it, the filled share within its own.
+
+    >>> piecewise_linear(torch.tensor([1.5]), torch.tensor([0.0, 1.0, 2.0, 3.0])).tolist()
+    [[1.0, 0.5, 0.0]]
+    """
+    low, high = knots[:-1], knots[1:]
+    return ((values[:, None] - low) / (high - low)).clamp(0.0, 1.0)
+
+
+def day_of_month(days: Tensor) -> Tensor:
+    """Day of the month, 1 to 31, of days since 1970-01-01 (H. Hinnant, chrono-compatible date algorithms).
+
+    >>> day_of_month(torch.tensor([0, 30, 31, 59])).tolist()
+    [1, 31, 1, 1]
+    """
+    shifted = days + 719_468
+    day_of_era = shifted - torch.div(shifted, 146_097, rounding_mode="floor") * 146_097
+    year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month = (5 * day_of_year + 2) // 153
+    return day_of_year - (153 * month + 2) // 5 + 1
+
+
+class TokenBag(nn.Module):
+    """The mean embedding of a short list of hashed words; zeros for an empty list."""
+
+    def __init__(self, buckets: int, width: int):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(buckets, width, mode="mean")
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(W,) words cut by (E,) lengths -> (E, width)."""
+        pooled: Tensor = self.bag(tokens, starts(lengths))
+        return pooled
+
+
+class PaymentEncoder(nn.Module):
+    """Amount, time, category, channel and words of a payment, fused to one vector.
+
+    Amounts are read three ways: sign, log size in a piecewise-linear code, and against the same
+    user's mean at the same merchant, so that a level means something for small and large spenders
+    alike. Time is read as age before as_of, gap to the previous payment at the merchant, hour,
+    weekday and day of month. Nothing later than as_of is in the batch.
+    """
+
+    amount_knots: Tensor
+    age_knots: Tensor
+    gap_knots: Tensor
+
+    def __init__(self, width: int, category_buckets: int, channel_buckets: int, token_buckets: int, window_days: int):
+        super().__init__()
+        self.register_buffer("amount_knots", torch.linspace(0.0, math.log1p(1e6), 17), persistent=False)
+        self.register_buffer("age_knots", torch.linspace(0.0, float(window_days), 13), persistent=False)
+        self.register_buffer("gap_knots", torch.linspace(0.0, math.log1p(float(window_days)), 13), persistent=False)
+        numbers = 16 + 12 + 12 + 5
+        self.numbers = nn.Linear(numbers, width)
+        self.category = nn.Embedding(category_buckets, width)
+        self.channel = nn.Embedding(channel_buckets, width)
+        self.hour = nn.Embedding(24, width)
+        self.weekday = nn.Embedding(7, width)
+        self.month_day = nn.Embedding(31, width)
+        self.description = TokenBag(token_buckets, width)
+        self.fuse = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width), nn.GELU())
+        for table in (self.category, self.channel, self.hour, self.weekday, self.month_day, self.description.bag):
+            nn.init.normal_(table.weight, std=0.1)
+
+    def forward(self, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
+        """Encodes every payment of the batch.
+
+        Args:
+            batch: folds.
+            merchant_of_payment: (P,) which merchant each payment belongs to.
+            as_of: (P,) end of the window of each payment's user, seconds.
+
+        Returns:
+            (P, width).
+        """
+        mixed = self.numbers(self._numbers(batch, merchant_of_payment, as_of))
+        days = torch.div(batch.paid_at, DAY, rounding_mode="floor")
+        mixed = mixed + self.category(batch.category) + self.channel(batch.channel)
+        mixed = mixed + self.hour((batch.paid_at - days * DAY) // 3_600)
+        # 1970-01-01 was a Thursday: weekday 3 where Monday is 0.
+        mixed = mixed + self.weekday((days + 3) % 7) + self.month_day(day_of_month(days) - 1)
+        mixed = mixed + self.description(batch.description_token, batch.description_token_len)
+        encoded: Tensor = self.fuse(mixed)
+        return encoded
+
+    def _numbers(self, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
+        amount = batch.amount_cents.float() / 100.0
+        size = torch.log1p(amount.abs())
+        count = batch.merchant_len.float()
+        usual = range_sum(size, merchant_of_payment, len(count)) / count.clamp(min=1.0)
+        age = (as_of - batch.paid_at).float() / DAY
+        gap = torch.zeros_like(age)
+        gap[1:] = (batch.paid_at[1:] - batch.paid_at[:-1]).float() / DAY
+        first = torch.zeros_like(age)
+        first[starts(batch.merchant_len)[batch.merchant_len > 0]] = 1.0
+        gap = torch.log1p((gap * (1.0 - first)).clamp(min=0.0))
+        singles = torch.stack([torch.sign(amount), size / 10.0, size - usual[merchant_of_payment], first, gap / 5.0], 1)
+        return torch.cat(
+            [
+                piecewise_linear(size, self.amount_knots),
+                piecewise_linear(age, self.age_knots),
+                piecewise_linear(gap, self.gap_knots),
+                singles,
+            ],
+            dim=1,
+        )
