@@ -1,0 +1,169 @@
+"""Configuration: every committed file loads, and a bad one is refused in one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from lbsf.config import Config, load_config
+from lbsf.config.loader import read_yaml
+from lbsf.config.models import FoldConfig
+from lbsf.errors import ConfigurationError
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+BASE = CONF / "base.yaml"
+FOLD = load_config(BASE).fold.model_dump()
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    """The one line with which a configuration is refused."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
+def test_each_committed_configuration_loads(path: Path) -> None:
+    assert isinstance(load_config(path), Config)
+
+
+def test_base_states_every_value() -> None:
+    """No value hides as a default in the code: base.yaml is the whole truth."""
+    values = read_yaml(BASE)
+    for section, field in Config.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, BaseModel)
+        assert set(values[section]) == set(field.annotation.model_fields)
+        assert all(value.is_required() for value in field.annotation.model_fields.values())
+
+
+def test_the_named_file_lies_over_base_and_set_over_both(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.yaml", f"extends: {BASE}\nfold: {{window_days: 90}}\nspark: {{shuffle_partitions: 3}}\n")
+    config = load_config(path, ["fold.window_days=45", "storage.root=/data/x"])
+    assert config.fold.window_days == 45  # --set over the file
+    assert config.spark.shuffle_partitions == 3  # the file over base.yaml
+    assert config.fold.max_merchants == FOLD["max_merchants"]  # base.yaml's, in a section that the file touches
+    assert config.storage.root == "/data/x"
+
+
+def test_a_mapping_is_replaced_whole_not_merged() -> None:
+    """Bands of two configurations must never mix."""
+    config = load_config(BASE, ["scoring.bands={low: 0.1, high: 1.0}"])
+    assert config.scoring.bands == {"low": 0.1, "high": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("fold.windowdays=9", "fold.windowdays: Extra inputs are not permitted (unknown key)"),
+        ("folds.window_days=9", "folds: Extra inputs are not permitted (unknown key)"),
+        ("fold.window_days=0", "fold.window_days: Input should be greater than 0"),
+        ("fold.window_days=many", "fold.window_days: Input should be a valid integer"),
+        ("model.heads=7", "model: width must be a multiple of heads"),
+        ("spark.driver_memory=lots", "spark.driver_memory: String should match pattern"),
+        # These reach SQL or a command line.
+        ("storage.database=a;drop", "storage.database: String should match pattern"),
+        ("training.hosts='x;rm'", "training.hosts: String should match pattern"),
+        ("scoring.bands={A: 0.2, B: 0.1, C: 1.0}", "scoring: band limits must rise and end at 1.0"),
+        ("scoring.bands={A: 0.2, B: 0.9}", "scoring: band limits must rise and end at 1.0"),
+        ("synthetic.observation_shares=[1.0]", "observation_days and observation_shares differ in length"),
+        ("synthetic.observation_shares=[0.5, 0.4]", "observation_shares must sum to 1"),
+        ("synthetic.days=200", "a label would mature after the last simulated day"),
+        ("ingest.currencies=[euro]", "ingest.currencies.0: String should match pattern"),
+    ],
+)
+def test_a_bad_key_or_value_is_named(override: str, says: str) -> None:
+    message = refusal(BASE, override)
+    assert message.startswith(f"{BASE}: ")
+    assert says in message
+
+
+def test_every_refused_key_is_named_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "bad.yaml", f"extends: {BASE}\nfold: {{window_days: -1, caps: 3}}\nmodell: {{width: 8}}\n")
+    message = refusal(path)
+    assert all(key in message for key in ("fold.window_days", "fold.caps", "modell"))
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    values = read_yaml(BASE)
+    del values["fold"]["window_days"]
+    path = write(tmp_path / "short.yaml", yaml.safe_dump(values))
+    assert "fold.window_days: Field required" in refusal(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.yaml") == f"{tmp_path / 'none.yaml'}: no such file"
+    child = write(tmp_path / "child.yaml", "extends: parent.yaml\n")
+    assert refusal(child) == f"{tmp_path / 'parent.yaml'}: no such file"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fold: {window_days: 1\n", "cannot be read as YAML"),
+        ("- a\n- b\n", "expected `key: value` lines"),
+        ("", "expected `key: value` lines"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, says: str) -> None:
+    path = write(tmp_path / "odd.yaml", text)
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert says in message
+
+
+def test_a_section_that_is_no_mapping_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "flat.yaml", f"extends: {BASE}\nfold: 180\n")
+    assert "fold: " in refusal(path)
+
+
+def test_files_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "extends: b.yaml\n")
+    write(tmp_path / "b.yaml", "extends: a.yaml\n")
+    assert refusal(tmp_path / "a.yaml").endswith("a.yaml: extends itself")
+    own = write(tmp_path / "own.yaml", "extends: own.yaml\n")
+    assert refusal(own).endswith("own.yaml: extends itself")
+
+
+@pytest.mark.parametrize("override", ["fold", "fold=1", "fold.=1", ".window_days=1", "fold.window_days", "=3"])
+def test_a_misspelt_override_is_shown(override: str) -> None:
+    assert refusal(BASE, override) == f"--set {override}: expected section.key=value"
+
+
+def test_an_override_that_is_no_yaml_is_shown() -> None:
+    assert refusal(BASE, "storage.root=[a") == "--set storage.root=[a: the value is not YAML"
+
+
+def test_configuration_is_frozen() -> None:
+    config = load_config(BASE)
+    with pytest.raises(ValidationError):
+        config.fold = config.fold  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        config.fold.window_days = 45  # type: ignore[misc]
+
+
+NAMED_IN_SPEC = [name for name in FOLD if name not in ("partitions", "row_group_users")]
+
+
+@given(name=st.sampled_from(NAMED_IN_SPEC), added=st.integers(1, 10_000))
+def test_each_value_that_changes_a_fold_changes_its_spec(name: str, added: int) -> None:
+    changed = FoldConfig(**{**FOLD, name: FOLD[name] + added})
+    assert changed.spec != FoldConfig(**FOLD).spec
+
+
+@given(partitions=st.integers(1, 500), row_group_users=st.integers(1, 5000))
+def test_the_layout_of_files_does_not_change_the_spec(partitions: int, row_group_users: int) -> None:
+    laid_out = FoldConfig(**{**FOLD, "partitions": partitions, "row_group_users": row_group_users})
+    assert laid_out.spec == FoldConfig(**FOLD).spec
