@@ -50,7 +50,9 @@ def test_base_states_every_value() -> None:
 
 
 def test_the_named_file_lies_over_base_and_set_over_both(tmp_path: Path) -> None:
-    path = write(tmp_path / "own.yaml", f"extends: {BASE}\nfold: {{window_days: 90}}\nspark: {{shuffle_partitions: 3}}\n")
+    path = write(
+        tmp_path / "own.yaml", f"extends: {BASE}\nfold: {{window_days: 90}}\nspark: {{shuffle_partitions: 3}}\n"
+    )
     config = load_config(path, ["fold.window_days=45", "storage.root=/data/x"])
     assert config.fold.window_days == 45  # --set over the file
     assert config.spark.shuffle_partitions == 3  # the file over base.yaml

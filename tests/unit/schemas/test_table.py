@@ -65,7 +65,8 @@ def test_a_difference_inside_a_nested_type_is_found() -> None:
     fields = list(SCORES.struct.fields)
     position = SCORES.column_names.index("reasons")
     fields[position] = StructField(
-        "reasons", ArrayType(StructType([StructField("merchant_id", StringType()), StructField("weight", DoubleType())]))
+        "reasons",
+        ArrayType(StructType([StructField("merchant_id", StringType()), StructField("weight", DoubleType())])),
     )
     problems = SCORES.discrepancies(StructType(fields))
     assert len(problems) == 1
