@@ -34,4 +34,4 @@ lock: environment ## renew the pinned requirement files
 	@bash conf/environment/lock.sh
 
 clean: ## remove the environment and the demo's warehouse
-	rm -rf .venv warehouse build *.egg-info
+	rm -rf .venv warehouse build dist *.egg-info

@@ -4,29 +4,30 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
-cd "$root"
+cd "$here/../.."
+python=$PWD/.venv/bin/python
 bash "$here/check_machine.sh"
 
 wanted=$(cat "$here"/*.txt "$here"/*.sh setup.py | sha256sum | cut -d ' ' -f 1)
-if [ -x .venv/bin/python ] && [ "$(cat .venv/ready 2>/dev/null)" = "$wanted" ]; then
+if [ -x "$python" ] && [ "$(cat .venv/ready 2>/dev/null)" = "$wanted" ]; then
   exit 0
 fi
 
-echo "lbsf: creating .venv from conf/environment/dev.txt" >&2
-[ -x .venv/bin/python ] || python3.11 -m venv .venv
-python="$root/.venv/bin/python"
+echo "lbsf: creating .venv from conf/environment/dev.txt (the first time it fetches about 3 GB)" >&2
+# pip answers only where an earlier creation of .venv came to its end.
+"$python" -m pip --version >/dev/null 2>&1 || python3.11 -m venv --clear .venv
 "$python" -m pip install --quiet --disable-pip-version-check -r "$here/installer.txt"
-uv() { "$root/.venv/bin/uv" --quiet --no-config "$@" --python "$python"; }
+
+export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
+uv() { # uv's progress bars for a person, nothing for a log
+  local quiet=--quiet
+  [ ! -t 2 ] || quiet=
+  .venv/bin/uv $quiet --no-config "$@" --python "$python"
+}
 uv pip sync --link-mode hardlink "$here/dev.txt"
 wheel=$(bash "$here/build_horovod.sh" "$python")
 uv pip install --no-deps "$wheel"
 uv pip install --no-deps --no-build-isolation --editable .
 uv pip check
-"$python" -c '
-from lbsf.config import load_config
-from lbsf.session import get_spark, jar_cache
-if not any((jar_cache() / "jars").glob("*.jar")):
-    get_spark(load_config("conf/local.yaml").spark).stop()
-' 2>.venv/jars.log || { cat .venv/jars.log >&2; exit 1; }
+bash "$here/fetch_jars.sh" "$python"
 echo "$wanted" >.venv/ready
