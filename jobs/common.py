@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lbsf.tables import Warehouse
+    from lbsf.tracking import Tracker
 
 DEFAULT_CONFIGURATION = "conf/local.yaml"
 
@@ -80,6 +81,13 @@ class Job:
         from lbsf.tables import Warehouse
 
         return Warehouse(self.spark, self.config.storage)
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """The MLflow store and registry."""
+        from lbsf.tracking import Tracker
+
+        return Tracker(self.config, self.root)
 
     @property
     def root(self) -> Path:

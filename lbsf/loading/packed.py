@@ -169,7 +169,7 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _numpy(array: pa.Array) -> Ints:
-    values: Ints = np.asarray(array.to_numpy(zero_copy_only=False)).astype(np.int64)
+    values: Ints = array.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
     return values
 
 

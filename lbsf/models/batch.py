@@ -33,11 +33,12 @@ class FoldBatch:
 
     @staticmethod
     def from_packed(packed: PackedFolds) -> FoldBatch:
-        """Tensors that share the arrays' memory."""
+        """Tensors that share the arrays' memory, where it may be written to."""
         columns = {f.name: getattr(packed, f.name) for f in fields(packed)}
         label = columns.pop("label")
         return FoldBatch(
-            **{name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()},
+            # Arrow's and Petastorm's buffers are read-only, which torch has no notion of: those are copied.
+            **{name: torch.from_numpy(np.require(values, requirements="CW")) for name, values in columns.items()},
             label=None if label is None else torch.from_numpy(label.astype(np.float32)),
         )
 
