@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -93,22 +94,27 @@ class Warehouse:
         )
         self.register(table)
 
-    def replace_day(self, table: TableSchema, df: DataFrame, day: date) -> None:
-        """Replaces the partition of one day by `df`, in one transaction; other days stay as they were."""
+    def replace_day(self, table: TableSchema, df: DataFrame, day: date, row_group_rows: int | None = None) -> None:
+        """Replaces the partition of one day by `df`, in one transaction; other days stay as they were.
+
+        Parquet row groups hold `row_group_rows` rows where that is given, a file's last group its rest.
+        """
         if table.partition_by is None:
             raise ValueError(f"table {table.name} has no partition")
         writer = table.conform(df).write.format("delta").mode("overwrite").partitionBy(table.partition_by)
         if self.exists(table):
             writer = writer.option("replaceWhere", f"{table.partition_by} = '{day.isoformat()}'")
-        writer.save(self.location(table))
+        with self._row_groups(row_group_rows):
+            writer.save(self.location(table))
         self.register(table)
 
-    def overwrite(self, table: TableSchema, df: DataFrame) -> None:
-        """Replaces the whole table by `df`, in one transaction."""
+    def overwrite(self, table: TableSchema, df: DataFrame, row_group_rows: int | None = None) -> None:
+        """Replaces the whole table by `df`, in one transaction. `row_group_rows` as in `replace_day`."""
         writer = table.conform(df).write.format("delta").mode("overwrite").option("overwriteSchema", "true")
         if table.partition_by is not None:
             writer = writer.partitionBy(table.partition_by)
-        writer.save(self.location(table))
+        with self._row_groups(row_group_rows):
+            writer.save(self.location(table))
         self.register(table)
 
     def register(self, table: TableSchema) -> None:
@@ -120,6 +126,34 @@ class Warehouse:
             f"CREATE TABLE IF NOT EXISTS {self.storage.database}.{table.name} "
             f"USING DELTA LOCATION '{self.location(table)}'"
         )
+
+    @contextmanager
+    def _row_groups(self, rows: int | None) -> Iterator[None]:
+        """Within it, Spark's Parquet writer closes a row group after exactly `rows` rows.
+
+        The writer bounds a row group by bytes alone, but looks at its size only after so many rows: a
+        size that is always exceeded, looked at every `rows` rows, is a limit in rows. Delta passes
+        Parquet's settings on from the session only, not from a writer's options.
+        """
+        if rows is None:
+            yield
+            return
+        settings = {
+            "parquet.block.size": "1",
+            "parquet.page.size.row.check.min": str(rows),
+            "parquet.page.size.row.check.max": str(rows),
+        }
+        before = {key: self.spark.conf.get(key, None) for key in settings}
+        for key, value in settings.items():
+            self.spark.conf.set(key, value)
+        try:
+            yield
+        finally:
+            for key, previous in before.items():
+                if previous is None:
+                    self.spark.conf.unset(key)
+                else:
+                    self.spark.conf.set(key, previous)
 
     def _create(self, table: TableSchema) -> None:
         empty = self.spark.createDataFrame([], table.struct)
