@@ -1,0 +1,108 @@
+"""The documents point to what exists, and every job explains itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
+# One Horovod rank: train_model starts it, no person does.
+STARTED_BY_JOBS = {"train_rank"}
+JOBS = [
+    path
+    for path in sorted((PROJECT / "jobs").glob("*.py"))
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and path.stem not in STARTED_BY_JOBS
+]
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+# Folders of the project; a path that begins with one is meant to exist.
+PATH = re.compile(r"(?<![\w./-])((?:lbsf|jobs|conf|docs|tests|notebooks|benchmarks)/[\w./-]*\w)")
+COMMAND = re.compile(r"(?:python|spark-submit) (jobs/\w+\.py)")
+MAKE = re.compile(r"\bmake ([a-z-]+)\b")
+
+
+def named(path: Path) -> str:
+    return path.relative_to(PROJECT).as_posix()
+
+
+def anchor(heading: str) -> str:
+    """A heading's anchor as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_the_documents_are_there() -> None:
+    expected = {"README.md", "CHANGELOG.md", "docs/architecture.md", "docs/operations.md", "docs/tables.md"}
+    assert expected <= {named(path) for path in DOCUMENTS}
+    assert (PROJECT / "LICENSE").is_file()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_links_point_to_files_and_headings_that_exist(document: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", document.read_text(encoding="utf-8"))):
+        if "://" in link:
+            continue
+        target, _, fragment = link.partition("#")
+        file = (document.parent / target).resolve() if target else document
+        assert file.exists(), link
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in [anchor(heading) for heading in headings], link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_paths_of_the_project_that_a_document_names_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    missing = [path for path in PATH.findall(text) if not (PROJECT / path).exists() and "NAME" not in path]
+    # A worked example may name a mapping that its reader will write.
+    assert [path for path in missing if "my_bank" not in path] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_commands_that_a_document_names_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    code = "\n".join([*re.findall(r"`([^`\n]+)`", text), *FENCE.findall(text)])
+    assert set(MAKE.findall(code)) <= targets
+    for script in COMMAND.findall(text):
+        assert script.endswith("NAME.py") or (PROJECT / script).is_file(), script
+
+
+def test_the_changelog_has_this_version() -> None:
+    version = importlib.metadata.version("lbsf")
+    assert f"## {version}" in (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
+def test_every_job_explains_itself(
+    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(job), "--help"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(job), run_name="__main__")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "--conf" in text
+    assert "--set" in text
+    docstring = re.match(r'"""(.+)', job.read_text(encoding="utf-8"))
+    assert docstring is not None
+    assert docstring[1] in text
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
+def test_every_job_is_a_command(job: Path) -> None:
+    commands = {entry.name: entry.value for entry in importlib.metadata.distribution("lbsf").entry_points}
+    assert commands[f"lbsf-{job.stem.replace('_', '-')}"] == f"jobs.{job.stem}:main"
+
+
+def test_a_job_starts_as_a_script_from_any_folder(tmp_path: Path) -> None:
+    job = JOBS[0]
+    result = subprocess.run([sys.executable, job, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"usage: {job.name}")
