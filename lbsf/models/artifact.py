@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -65,7 +66,7 @@ def load_model(folder: Path) -> tuple[LBSF, ModelCard]:
     model = LBSF(card.model, card.fold)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: weights do not fit the card: {' '.join(str(error).split())[:300]}") from None
     return model.eval(), card
 

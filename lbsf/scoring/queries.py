@@ -1,0 +1,37 @@
+"""The questions that analysts ask of the score table, as files of SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from lbsf.errors import InputError
+
+
+class Query(NamedTuple):
+    """One question and the SQL that answers it."""
+
+    title: str
+    sql: str
+
+
+def load_queries(folder: Path) -> list[Query]:
+    """Reads every `*.sql` file of a folder, in order of name.
+
+    A file's first line is a comment that states the question; the rest is one statement over the
+    views `scores` and `payments`.
+
+    Raises:
+        InputError: the folder has no such file, or a file does not begin with a comment.
+    """
+    files = sorted(folder.glob("*.sql"))
+    if not files:
+        raise InputError(f"{folder}: no *.sql file")
+    return [_read(file) for file in files]
+
+
+def _read(file: Path) -> Query:
+    first, _, rest = file.read_text(encoding="utf-8").partition("\n")
+    if not first.startswith("--") or not rest.strip():
+        raise InputError(f"{file}: the first line must be `-- the question`, the statement follows")
+    return Query(first.removeprefix("--").strip(), rest.strip().rstrip(";"))

@@ -1,0 +1,113 @@
+"""Folds to raw scores in Spark tasks: each Python worker holds the network once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql.types import ArrayType, DoubleType, IntegerType, StringType, StructField, StructType
+
+from lbsf.loading.packed import LIST_COLUMNS, PackedFolds
+from lbsf.models.artifact import CARD, WEIGHTS, ModelCard, load_model
+from lbsf.models.lbsf import LBSF
+from lbsf.schemas.scores import REASON
+from lbsf.scoring.explain import score_batch
+
+# Probabilities are kept to this many decimals. Ranks over the night then need at most 10^6 counts,
+# and float noise between two runs is not seen.
+PROBABILITY_DECIMALS = 6
+
+READ_COLUMNS = ("user_id", "as_of", "merchant_id", "merchant_name", *LIST_COLUMNS, "payments_kept", "merchants_kept")
+
+RAW_SCORES = StructType(
+    [
+        StructField("user_id", StringType(), False),
+        StructField("probability", DoubleType(), False),
+        StructField("reasons", ArrayType(REASON, containsNull=False), False),
+        StructField("payments_kept", IntegerType(), False),
+        StructField("merchants_kept", IntegerType(), False),
+    ]
+)
+
+
+class ModelFiles(NamedTuple):
+    """The two files of lbsf.models.artifact, as bytes: what a task needs to rebuild the network."""
+
+    weights: bytes
+    card: bytes
+
+    @staticmethod
+    def read(folder: Path) -> ModelFiles:
+        """Reads the files of a folder that load_model accepts."""
+        return ModelFiles((folder / WEIGHTS).read_bytes(), (folder / CARD).read_bytes())
+
+
+def score_folds(folds: DataFrame, model: ModelFiles, batch_users: int, reasons: int) -> DataFrame:
+    """Scores every row of `folds`.
+
+    A user's score depends on no other user. The model's bytes travel with the task (Spark broadcasts
+    a closure of more than a mebibyte by itself), so no worker needs to reach the model's storage.
+
+    Args:
+        folds: rows of the folds table, of one as_of and of the spec that the model reads.
+        model: the model's files.
+        batch_users: users that pass through the network at once.
+        reasons: most reasons per user.
+
+    Returns:
+        One row a fold: user_id, probability (calibrated, PROBABILITY_DECIMALS decimals), reasons,
+        payments_kept, merchants_kept. Costly: persist it where it is used twice.
+    """
+
+    def score_partition(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        network, card = _rebuild(model)
+        for rows in batches:
+            for start in range(0, rows.num_rows, batch_users):
+                yield _score_rows(network, card, rows.slice(start, batch_users), reasons)
+
+    return folds.select(*READ_COLUMNS).mapInArrow(score_partition, RAW_SCORES)
+
+
+@lru_cache(maxsize=1)
+def _rebuild(model: ModelFiles) -> tuple[LBSF, ModelCard]:
+    """The network, rebuilt once in each Python worker."""
+    import torch
+
+    # Spark runs one task a core; more threads would only fight each other.
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, WEIGHTS).write_bytes(model.weights)
+        Path(folder, CARD).write_bytes(model.card)
+        return load_model(Path(folder))
+
+
+def _score_rows(network: LBSF, card: ModelCard, rows: pa.RecordBatch, reasons: int) -> pa.RecordBatch:
+    """Rows of the folds table to rows of RAW_SCORES."""
+    scores = score_batch(network, card, PackedFolds.from_arrow(rows), reasons)
+    merchant = pa.array(scores.reason_merchant)
+    named = pa.StructArray.from_arrays(
+        [
+            rows.column("merchant_id").flatten().take(merchant),
+            rows.column("merchant_name").flatten().take(merchant),
+            pa.array(np.where(scores.contribution > 0, "raises", "lowers"), pa.string()),
+            pa.array(scores.contribution),
+        ],
+        names=REASON.names,
+    )
+    offsets = np.concatenate([[0], np.cumsum(scores.reason_count)]).astype(np.int32)
+    return pa.RecordBatch.from_arrays(
+        [
+            rows.column("user_id"),
+            pa.array(np.round(scores.probability, PROBABILITY_DECIMALS)),
+            pa.ListArray.from_arrays(pa.array(offsets), named),
+            rows.column("payments_kept"),
+            rows.column("merchants_kept"),
+        ],
+        names=RAW_SCORES.names,
+    )

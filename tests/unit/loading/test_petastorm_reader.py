@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_files import labelled_rows, write_examples
+
+from lbsf.errors import InputError
+from lbsf.loading.packed import PackedFolds
+from lbsf.loading.petastorm_reader import every_user_once, read_row_groups, train_batches
+
+
+def marks(packed: PackedFolds) -> list[int]:
+    """Who is in a batch: the amounts that single users out."""
+    return [int(cents) - 10_000_000 for cents in packed.amount_cents if cents >= 10_000_000]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("examples")
+    rows = labelled_rows(130, seed=0)
+    return [
+        write_examples(folder / "split=train file.parquet", rows[:100], row_group_rows=20),
+        write_examples(folder / "b.parquet", rows[100:], row_group_rows=20),
+    ]
+
+
+def test_what_is_read_equals_what_was_written(files: list[str]) -> None:
+    rows = labelled_rows(130, seed=0)
+    read = PackedFolds.concat(list(read_row_groups(files, shard=0, shards=1)))
+    assert marks(read) == list(range(130))
+    assert read.label is not None
+    assert read.label.tolist() == [row["label"] for row in rows]
+    for name in ("paid_at", "category", "merchant_len", "description_token_len"):
+        assert getattr(read, name).tolist() == [value for row in rows for value in row[name]], name
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 7])
+def test_every_user_is_read_once_whatever_the_number_of_shards(files: list[str], shards: int) -> None:
+    read = [
+        user
+        for shard in range(shards)
+        for packed in every_user_once(files, shard=shard, shards=shards, batch_users=16)
+        for user in marks(packed)
+    ]
+    assert sorted(read) == list(range(130))
+
+
+def test_more_shards_than_row_groups_leave_the_last_ones_empty(files: list[str]) -> None:
+    read = [list(every_user_once(files, shard=shard, shards=9, batch_users=16)) for shard in range(9)]
+    assert [bool(batches) for batches in read] == [True] * 7 + [False] * 2
+    assert sum(len(packed) for batches in read for packed in batches) == 130
+
+
+def test_training_with_more_ranks_than_row_groups_is_refused(files: list[str]) -> None:
+    with pytest.raises(InputError, match="7 row groups cannot be shared among 9 ranks"):
+        next(read_row_groups(files, shard=0, shards=9))
+
+
+def _train(files: list[str], seed: int, shard: int = 0) -> list[list[int]]:
+    batches = train_batches(files, shard=shard, shards=2, batch_users=16, buffer_row_groups=2, seed=seed)
+    return [marks(packed) for packed in islice(batches, 12)]
+
+
+def test_training_batches_are_full_shuffled_and_repeat_with_their_seed(files: list[str]) -> None:
+    first = _train(files, seed=1)
+    assert [len(batch) for batch in first] == [16] * 12
+    assert first == _train(files, seed=1)
+    assert first != _train(files, seed=2)
+    assert any(np.any(np.diff(batch) < 0) for batch in first)
+
+
+def test_shards_share_no_user_and_each_user_comes_about_equally_often(files: list[str]) -> None:
+    zero, one = (Counter(user for batch in _train(files, seed=3, shard=shard) for user in batch) for shard in (0, 1))
+    assert not set(zero) & set(one)
+    # 192 draws from a shard of 60 or 70 users, whole passes: nobody may be drawn far more than others.
+    assert max(zero.values()) <= 5
+
+
+def test_a_buffer_mixes_users_of_several_row_groups(files: list[str]) -> None:
+    groups = {user // 20 if user < 100 else 5 + (user - 100) // 20 for user in _train(files, seed=1)[0]}
+    assert len(groups) == 2
+
+
+def test_a_file_with_lengths_that_disagree_is_refused(tmp_path: Path) -> None:
+    rows = labelled_rows(5, seed=0)
+    rows[2]["merchant_len"] = [length + 1 for length in rows[2]["merchant_len"]]
+    path = write_examples(tmp_path / "damaged.parquet", rows, row_group_rows=5)
+    with pytest.raises(InputError, match="folds are damaged: paid_at"):
+        list(read_row_groups([path], shard=0, shards=1))

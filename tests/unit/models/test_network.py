@@ -1,0 +1,160 @@
+"""What the network promises: order of merchants, empty folds, independence of batch mates, finite gradients."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fold_rows import FOLD, MODEL, fold_row, pack, payment, random_rows, small_model
+from torch import Tensor
+from torch.nn import functional as F
+
+from lbsf.loading.packed import PackedFolds, gather_ranges
+from lbsf.models.batch import FoldBatch, range_softmax
+from lbsf.models.fields import day_of_month
+from lbsf.models.lbsf import LBSF
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def score(model: LBSF, packed: PackedFolds) -> Tensor:
+    with torch.inference_mode():
+        return model(FoldBatch.from_packed(packed))
+
+
+def reorder(packed: PackedFolds, merchants: np.ndarray[Any, Any]) -> PackedFolds:
+    """One user's fold with its merchants in another order."""
+    payments = gather_ranges(packed.merchant_len, merchants)
+    return PackedFolds(
+        as_of=packed.as_of,
+        merchant_count=packed.merchant_count,
+        merchant_len=packed.merchant_len[merchants],
+        merchant_token_len=packed.merchant_token_len[merchants],
+        merchant_token=packed.merchant_token[gather_ranges(packed.merchant_token_len, merchants)],
+        paid_at=packed.paid_at[payments],
+        amount_cents=packed.amount_cents[payments],
+        category=packed.category[payments],
+        channel=packed.channel[payments],
+        description_token_len=packed.description_token_len[payments],
+        description_token=packed.description_token[gather_ranges(packed.description_token_len, payments)],
+    )
+
+
+def test_the_order_of_merchants_changes_no_score() -> None:
+    model, _ = small_model()
+    packed = pack(random_rows(12, seed=1)).take(np.array([5]))
+    assert packed.merchant_count[0] > 3
+    shuffled = reorder(packed, np.random.default_rng(0).permutation(packed.merchant_count[0]))
+    assert shuffled.category.tolist() != packed.category.tolist()
+    torch.testing.assert_close(score(model, shuffled), score(model, packed), **CLOSE)
+
+
+def test_scores_differ_from_user_to_user() -> None:
+    # Guards the tests here: equal scores of a dead network would pass them all.
+    assert score(small_model()[0], pack(random_rows(40, seed=2))).std() > 0.1
+
+
+def test_a_user_without_payments_has_one_score_alone_and_in_a_batch() -> None:
+    model, _ = small_model()
+    empty = fold_row("empty", {})
+    alone = score(model, pack([empty]))
+    assert alone.shape == (1,) and torch.isfinite(alone).all()
+    mixed = score(model, pack([*random_rows(5, seed=3), empty, empty]))
+    torch.testing.assert_close(mixed[-2:], alone.expand(2), **CLOSE)
+
+
+def test_a_score_does_not_depend_on_batch_mates() -> None:
+    model, _ = small_model()
+    packed = pack(random_rows(30, seed=4, most_merchants=25))
+    together = score(model, packed)
+    alone = torch.cat([score(model, packed.take(np.array([user]))) for user in range(len(packed))])
+    torch.testing.assert_close(together, alone, **CLOSE)
+    backwards = score(model, packed.take(np.arange(len(packed))[::-1].copy()))
+    torch.testing.assert_close(backwards.flip(0), together, **CLOSE)
+
+
+def test_packed_equals_a_plain_loop_over_users_and_merchants() -> None:
+    model, _ = small_model()
+    packed = pack(random_rows(10, seed=5))
+    batch = FoldBatch.from_packed(packed)
+    with torch.inference_mode():
+        expected = torch.stack([plain_logit(model, packed.take(np.array([user]))) for user in range(len(packed))])
+        torch.testing.assert_close(model(batch), expected, **CLOSE)
+
+
+def plain_logit(model: LBSF, one: PackedFolds) -> Tensor:
+    """One user's logit from the definition, merchant by merchant: no packing, no padding, no masks."""
+    vectors = [plain_merchant(model, reorder_one(one, merchant)) for merchant in range(one.merchant_count[0])]
+    tokens = torch.stack([model.user.detach(), *vectors])
+    for layer in model.relations:
+        q, k, v = layer.qkv(layer.norm_attention(tokens)).view(len(tokens), 3, layer.heads, -1).unbind(1)
+        weights = torch.softmax(torch.einsum("ihd,jhd->hij", q, k) / q.shape[-1] ** 0.5, dim=-1)
+        tokens = tokens + layer.out(torch.einsum("hij,jhd->ihd", weights, v).flatten(1))
+        tokens = tokens + layer.forward_part(layer.norm_forward(tokens))
+    mean = tokens[1:].mean(0) if vectors else torch.zeros(model.user.shape)
+    return model.head(torch.cat([tokens[0], mean]))[0]
+
+
+def plain_merchant(model: LBSF, one: PackedFolds) -> Tensor:
+    """One merchant's vector: softmax over its payments, head by head; its name; its statistics."""
+    from lbsf.models.lbsf import _merchant_statistics
+
+    batch = FoldBatch.from_packed(one)
+    payments = len(batch.paid_at)
+    owner, as_of = torch.zeros(payments, dtype=torch.long), batch.as_of.expand(payments)
+    encoded = model.payments(batch, owner, as_of)
+    encoder = model.merchants
+    weights = torch.softmax(encoder.score(encoded), dim=0)
+    values = encoder.value(encoded).view(payments, encoder.heads, -1)
+    pooled = sum(weights[place][:, None] * values[place] for place in range(payments)).flatten()
+    words = [encoder.name.bag.weight[word] for word in batch.merchant_token.tolist()]
+    name = torch.stack(words).mean(0) if words else torch.zeros_like(pooled)
+    statistics = encoder.statistics(_merchant_statistics(batch, owner, as_of))[0]
+    return encoder.norm(encoder.fuse(torch.cat([pooled, name, statistics])))
+
+
+def reorder_one(one: PackedFolds, merchant: int) -> PackedFolds:
+    """One user's fold with one of its merchants alone."""
+    alone = reorder(one, np.array([merchant]))
+    return PackedFolds(**{**vars(alone), "merchant_count": np.array([1])})
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_are_finite_with_empty_users(training: bool) -> None:
+    model = LBSF(MODEL, FOLD).train(training)
+    rows = [fold_row("empty", {}), *random_rows(6, seed=6), fold_row("one", {"m": [payment(0.5)]})]
+    for batch in (rows, rows[:1]):  # the second holds no payment at all
+        model.zero_grad()
+        logits = model(FoldBatch.from_packed(pack(batch)))
+        F.binary_cross_entropy_with_logits(logits, torch.arange(len(batch)) % 2 * 1.0).backward()
+        gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
+        assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
+    # On a batch with payments every parameter learns.
+    model.zero_grad()
+    model(FoldBatch.from_packed(pack(rows))).sum().backward()
+    assert [name for name, weights in model.named_parameters() if weights.grad is None] == []
+
+
+def test_extreme_amounts_and_ages_stay_finite() -> None:
+    row = fold_row("u", {"m": [payment(1 / 86_400, 10**15), payment(179.99, -(10**15)), payment(90, 0)]})
+    assert torch.isfinite(score(small_model()[0], pack([row]))).all()
+
+
+def test_dropout_is_off_in_evaluation() -> None:
+    model, packed = small_model()[0], pack(random_rows(6, seed=7))
+    torch.testing.assert_close(score(model, packed), score(copy.deepcopy(model), packed), rtol=0, atol=0)
+
+
+def test_a_softmax_stands_within_its_range() -> None:
+    scores = torch.tensor([[1000.0], [1000.0], [-1000.0], [3.0]])
+    weights = range_softmax(scores, torch.tensor([0, 0, 0, 2]), 3)
+    assert weights.flatten().tolist() == [0.5, 0.5, 0.0, 1.0]
+
+
+def test_day_of_month_agrees_with_the_calendar() -> None:
+    days = np.arange(np.datetime64("1960-01-01"), np.datetime64("2105-01-01"))  # leap centuries and before 1970
+    expected = (days - days.astype("datetime64[M]")).astype(int) + 1
+    assert day_of_month(torch.from_numpy(days.astype(np.int64))).tolist() == expected.tolist()

@@ -1,0 +1,93 @@
+"""Scores in Spark: equal to the same folds scored in one process; ranks against a plain oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from chispa import assert_df_equality
+from fold_rows import pack, random_rows, small_model
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lbsf.config import Config
+from lbsf.models.artifact import save_model
+from lbsf.schemas import FOLDS
+from lbsf.scoring import ModelFiles, score_batch, score_folds, with_rank
+from lbsf.scoring.rank import band
+
+BANDS = {"A": 0.01, "B": 0.5, "C": 1.0}
+
+
+def test_tasks_score_like_one_process_whatever_the_partitions(spark: SparkSession, tmp_path: Path) -> None:
+    model, card = small_model()
+    save_model(tmp_path, model, card)
+    rows = random_rows(40, seed=1)
+    folds = spark.createDataFrame(rows, FOLDS.struct)
+    files = ModelFiles.read(tmp_path)
+    whole = score_folds(folds.coalesce(1), files, batch_users=1000, reasons=2)
+    cut = score_folds(folds.repartition(3, "user_id"), files, batch_users=7, reasons=2)
+    assert_df_equality(whole, cut, ignore_row_order=True, allow_nan_equality=False)
+
+    expected = score_batch(model, card, pack(rows), reasons=2)
+    merchants = [merchant for row in rows for merchant in row["merchant_id"]]
+    place = 0
+    for user, row in enumerate(whole.orderBy("user_id").collect()):
+        assert row["user_id"] == rows[user]["user_id"]
+        assert row["probability"] == pytest.approx(expected.probability[user], abs=1e-6)
+        assert len(row["reasons"]) == expected.reason_count[user]
+        for reason in row["reasons"]:
+            assert reason["merchant_id"] == merchants[expected.reason_merchant[place]]
+            assert reason["merchant_name"] == f"Name of {reason['merchant_id']}"
+            assert reason["contribution"] == pytest.approx(expected.contribution[place], abs=2e-4)
+            assert reason["direction"] == ("raises" if reason["contribution"] > 0 else "lowers")
+            place += 1
+        assert (row["payments_kept"], row["merchants_kept"]) == (
+            rows[user]["payments_kept"],
+            rows[user]["merchants_kept"],
+        )
+
+
+def ranked(spark: SparkSession, probabilities: list[float], config: Config) -> DataFrame:
+    rows = [(f"u{place:03d}", value, [], 10, 3) for place, value in enumerate(probabilities)]
+    columns = "user_id string, probability double, reasons array<int>, payments_kept int, merchants_kept int"
+    return with_rank(spark.createDataFrame(rows, columns), config.scoring)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=30))
+def test_percentile_is_the_share_of_users_below(spark: SparkSession, config: Config, steps: list[int]) -> None:
+    probabilities = [step / 30 for step in steps]
+    kept = [round(value, 6) for value in probabilities]
+    expected = [100 * sum(other < value for other in kept) / len(kept) for value in kept]
+    rows = ranked(spark, kept, config).orderBy("user_id").collect()
+    assert [row["percentile"] for row in rows] == pytest.approx(expected, abs=1e-9)
+
+
+def test_neighbouring_probabilities_keep_their_ranks(spark: SparkSession, config: Config) -> None:
+    # The last decimal that is kept separates users; 0.000003 * 10**6 is 2.9999999999999996.
+    rows = ranked(spark, [0.000003, 0.000002, 0.000004, 1.0], config).orderBy("user_id").collect()
+    assert [row["percentile"] for row in rows] == [25.0, 0.0, 50.0, 75.0]
+
+
+def test_a_limit_belongs_to_its_own_band(spark: SparkSession) -> None:
+    values = {0.0: "A", 0.01: "A", 0.010001: "B", 0.5: "B", 0.500001: "C", 1.0: "C"}
+    df = spark.createDataFrame([(value,) for value in values], "probability double")
+    found = df.select("probability", band(F.col("probability"), BANDS).alias("band")).collect()
+    assert {row["probability"]: row["band"] for row in found} == values
+
+
+def test_a_thin_file_has_too_few_payments_or_merchants(spark: SparkSession, config: Config) -> None:
+    limits = config.scoring.thin_file_payments, config.scoring.thin_file_merchants
+    assert limits == (10, 3)
+    rows = [
+        ("at both limits", 0.1, 10, 3, False),
+        ("one payment short", 0.1, 9, 3, True),
+        ("one merchant short", 0.1, 10, 2, True),
+        ("nothing", 0.1, 0, 0, True),
+    ]
+    columns = "user_id string, probability double, payments_kept int, merchants_kept int, expected boolean"
+    for row in with_rank(spark.createDataFrame(rows, columns), config.scoring).collect():
+        assert row["thin_file"] == row["expected"], row["user_id"]
