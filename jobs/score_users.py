@@ -1,0 +1,107 @@
+"""Scores the users of one day's folds with the champion model: probability, band, reasons.
+
+Replaces that day's scores alone, so it may be run again at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.common import Job, Summary, day, run_main
+from lbsf.errors import InputError
+from lbsf.models.artifact import ModelCard, load_card, require_spec
+from lbsf.schemas import FOLDS, SCORES
+from lbsf.scoring import ModelFiles, score_folds, with_rank
+
+CHAMPION = "champion"
+ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
+
+
+def run(job: Job, *, as_of: date) -> Summary:
+    """Scores every user who has a fold of `as_of`.
+
+    Args:
+        job: configuration, session, tables and models.
+        as_of: day of the folds.
+
+    Raises:
+        InputError: there is no champion, there are no folds of that day, or the champion reads others.
+    """
+    with job.step("score_users") as summary:
+        warehouse, scoring = job.warehouse, job.config.scoring
+        folds_version = warehouse.version(FOLDS)
+        folds = warehouse.read(FOLDS, folds_version).where(F.col("as_of") == F.lit(as_of))
+        champion = job.tracker.fetch(CHAMPION)
+        summary.rows_in = _check_folds(folds, as_of, load_card(champion.folder))
+        with _arrow_batches(job.spark, scoring.batch_users):
+            files = ModelFiles.read(champion.folder)
+            # The ranks read the scores twice, and the network is far dearer than the disk.
+            raw = score_folds(folds, files, scoring.batch_users, scoring.reasons).persist()
+            scores = with_rank(raw, scoring).select(
+                F.lit(as_of).alias("score_date"),
+                "*",
+                F.lit(champion.name).alias("model_name"),
+                F.lit(champion.version).alias("model_version"),
+                F.lit(folds_version).cast("long").alias("folds_version"),
+                F.lit(datetime.now(UTC)).alias("scored_at"),
+            )
+            warehouse.replace_day(SCORES, scores, as_of)
+            raw.unpersist()
+        scores_version = warehouse.version(SCORES)
+        bands, thin = _counts(warehouse.read(SCORES, scores_version).where(F.col("score_date") == F.lit(as_of)))
+        summary.rows_out = sum(bands.values())
+        summary.details = {
+            "model": f"{champion.name} v{champion.version}",
+            "bands": " ".join(f"{name}:{bands.get(name, 0):,}" for name in scoring.bands),
+            "thin files": thin,
+            "folds version": folds_version,
+            "scores version": scores_version,
+        }
+    return summary
+
+
+def _check_folds(folds: DataFrame, as_of: date, card: ModelCard) -> int:
+    """Users of the night, once it is known that the model reads their folds."""
+    specs = {row["fold_spec"]: int(row["count"]) for row in folds.groupBy("fold_spec").count().collect()}
+    if not specs:
+        raise InputError(f"--as-of {as_of}: table folds has none of that day: fold the payments as of {as_of} first")
+    for spec in specs:
+        require_spec(card, spec)
+    return sum(specs.values())
+
+
+@contextmanager
+def _arrow_batches(spark: SparkSession, rows: int) -> Iterator[None]:
+    """Hands tasks so many rows at a time: Spark's own 10,000 folds would be gigabytes."""
+    before = spark.conf.get(ARROW_ROWS)
+    spark.conf.set(ARROW_ROWS, str(rows))
+    try:
+        yield
+    finally:
+        spark.conf.set(ARROW_ROWS, str(before))
+
+
+def _counts(scores: DataFrame) -> tuple[dict[str, int], int]:
+    """Users by band, and thin files."""
+    rows = scores.groupBy("band").agg(F.count("*").alias("users"), F.count_if("thin_file").alias("thin")).collect()
+    return {row["band"]: int(row["users"]) for row in rows}, sum(int(row["thin"]) for row in rows)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--as-of", type=day, required=True, metavar="YYYY-MM-DD", help="day whose folds are scored")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; see run_main."""
+    return run_main(_add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What LBSF is measured against: gradient boosting on plain aggregates of the same folds."""

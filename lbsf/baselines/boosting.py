@@ -1,0 +1,115 @@
+"""LightGBM on plain aggregates: the figure that a sequence model has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from lbsf.baselines.aggregates import Vocabulary, aggregate_features
+from lbsf.errors import InputError
+from lbsf.loading.packed import LIST_COLUMNS, PackedFolds
+
+Floats = npt.NDArray[np.float64]
+
+ROUNDS = 1_000
+PATIENCE = 50
+SETTINGS = {
+    "objective": "binary",
+    "metric": "auc",
+    "learning_rate": 0.03,
+    "num_leaves": 15,
+    "min_data_in_leaf": 50,
+    "feature_fraction": 0.4,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "num_threads": 2,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbose": -1,
+}
+
+
+@dataclass(frozen=True)
+class BoostingModel:
+    """A trained baseline.
+
+    Attributes:
+        booster: LightGBM's trees, up to the best validation round.
+        vocabulary: buckets whose aggregates the trees read.
+        features: the columns' names, in order.
+    """
+
+    booster: lgb.Booster
+    vocabulary: Vocabulary
+    features: tuple[str, ...]
+
+
+def train_boosting(train: Sequence[PackedFolds], validation: Sequence[PackedFolds], seed: int) -> BoostingModel:
+    """Trains on labelled folds; stops where the validation AUC no longer rises.
+
+    The same folds and seed give the same trees: LightGBM runs in its deterministic mode.
+
+    Raises:
+        InputError: the folds carry no labels.
+    """
+    vocabulary = Vocabulary.of(train)
+    features, names = _features(train, vocabulary)
+    training = lgb.Dataset(features, _labels(train), feature_name=names)
+    watched = lgb.Dataset(_features(validation, vocabulary)[0], _labels(validation), reference=training)
+    booster = lgb.train(
+        {**SETTINGS, "seed": seed},
+        training,
+        num_boost_round=ROUNDS,
+        valid_sets=[watched],
+        callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
+    )
+    return BoostingModel(booster, vocabulary, tuple(names))
+
+
+def predict(model: BoostingModel, folds: Sequence[PackedFolds]) -> Floats:
+    """Probabilities of default of all users of all parts, (n,)."""
+    features, _ = _features(folds, model.vocabulary)
+    return np.asarray(model.booster.predict(features, num_iteration=model.booster.best_iteration), np.float64)
+
+
+def held_out_probabilities(files: Mapping[str, Sequence[str]], seed: int) -> dict[str, tuple[Floats, Floats]]:
+    """Trains on the split `train`, and scores every other split.
+
+    Args:
+        files: split -> Parquet files of the examples table; `train` and `validation` must be there.
+        seed: of LightGBM's sampling.
+
+    Returns:
+        split -> labels (n,) and probabilities (n,), rows in the files' order; `train` is left out.
+    """
+    # The training folds are wanted twice, for their vocabulary and for their features, and are small
+    # beside the features: kept.
+    folds = {split: list(_read(paths)) for split, paths in files.items()}
+    model = train_boosting(folds["train"], folds["validation"], seed)
+    return {
+        split: (_labels(parts), predict(model, parts)) for split, parts in folds.items() if split != "train" and parts
+    }
+
+
+def _read(paths: Sequence[str]) -> Iterator[PackedFolds]:
+    for path in paths:
+        for rows in pq.ParquetFile(path).iter_batches(columns=["as_of", *LIST_COLUMNS, "label"]):
+            yield PackedFolds.from_arrow(rows)
+
+
+def _features(folds: Sequence[PackedFolds], vocabulary: Vocabulary) -> tuple[npt.NDArray[np.float32], list[str]]:
+    parts = [aggregate_features(part, vocabulary) for part in folds]
+    return np.concatenate([features for features, _ in parts]), parts[0][1]
+
+
+def _labels(folds: Sequence[PackedFolds]) -> Floats:
+    labels = [part.label for part in folds if part.label is not None]
+    if len(labels) != len(folds) or not labels:
+        raise InputError("the baseline needs folds with labels: build the examples first")
+    return np.concatenate(labels).astype(np.float64)
