@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -54,7 +53,7 @@ def read_row_groups(
     with (
         _quiet(),
         make_batch_reader(
-            [f"file://{quote(path)}" for path in files],
+            [f"file://{path}" for path in files],
             schema_fields=["as_of", "label", *LIST_COLUMNS],
             # One worker keeps the order of row groups, and so the training run, the same each time.
             reader_pool_type="thread",

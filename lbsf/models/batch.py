@@ -38,7 +38,7 @@ class FoldBatch:
         label = columns.pop("label")
         return FoldBatch(
             # Arrow's and Petastorm's buffers are read-only, which torch has no notion of: those are copied.
-            **{name: torch.from_numpy(np.require(values, requirements="CW")) for name, values in columns.items()},
+            **{name: torch.from_numpy(np.require(values, requirements=["C", "W"])) for name, values in columns.items()},
             label=None if label is None else torch.from_numpy(label.astype(np.float32)),
         )
 
