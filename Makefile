@@ -5,6 +5,8 @@
 .PHONY: help environment demo test check format docs lock clean
 SHELL := /bin/bash
 python := .venv/bin/python
+# Ranks and Spark's workers import the same modules again and again: let Python keep their bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
