@@ -53,12 +53,13 @@ def run(job: Job) -> Summary:
         _check_splits(counts, config.examples)
         row_group_rows = row_group_users(counts["train"].labels, config.training.ranks, config.fold)
         examples = build_examples(payments, labels, config.fold, row_group_rows)
-        warehouse.overwrite(EXAMPLES, examples, row_group_rows=row_group_rows)
+        made_from = {PAYMENTS.name: payments_version, LABELS.name: labels_version}
+        warehouse.overwrite(EXAMPLES, examples, row_group_rows=row_group_rows, made_from=made_from)
         examples_version = warehouse.version(EXAMPLES)
         summary.rows_in = sum(count.labels for count in counts.values())
         summary.rows_out = warehouse.read(EXAMPLES, examples_version).count()
         summary.details = {split: counts[split] for split in SPLITS if split in counts} | {
-            "left out": counts[None].labels if None in counts else 0,
+            "left out": counts.get(None, 0),
             "payments version": payments_version,
             "labels version": labels_version,
             "examples version": examples_version,

@@ -79,7 +79,9 @@ def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
     for name in ("train", "validation"):
         if name not in splits:
             raise InputError(f"table examples has no {name} split: build examples from more labels")
-        labels = np.concatenate([pq.read_table(p, columns=["label"], partitioning=None)["label"] for p in splits[name][0]])
+        labels = np.concatenate(
+            [pq.read_table(p, columns=["label"], partitioning=None)["label"] for p in splits[name][0]]
+        )
         if len(np.unique(labels)) < 2:
             raise InputError(
                 f"table examples, split {name}: all {len(labels):,} labels are {labels[0]}; "
@@ -111,13 +113,13 @@ def _parameters(job: Job, plan: TrainingPlan, examples_version: int) -> dict[str
     """Everything that made the model: settings, table versions, code."""
     sections = {name: getattr(job.config, name) for name in ("fold", "examples", "model", "training")}
     values = {f"{name}.{key}": value for name, section in sections.items() for key, value in section}
-    commits = job.warehouse.commit_metadata(EXAMPLES, examples_version)
+    made_from = job.warehouse.made_from(EXAMPLES, examples_version)
     return {
         **values,
         "fold_spec": plan.fold.spec,
         "plan_digest": plan.digest,
         "examples_version": examples_version,
-        **commits,
+        **{f"{name}_version": version for name, version in made_from.items()},
         **{f"{name}.users": split.users for name, split in plan.splits.items()},
         "git_commit": _git_commit(),
     }

@@ -35,9 +35,7 @@ def run(job: Job) -> Summary:
         paths = [f.path for f in files if f.partition == split]
 
         def batches() -> list[PackedFolds]:
-            return list(
-                every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users)
-            )
+            return list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
 
         held_out = batches()
         label = np.concatenate([packed.label for packed in held_out if packed.label is not None]).astype(float)

@@ -161,7 +161,8 @@ def gather_ranges(lengths: Ints, chosen: Ints) -> Ints:
     picked = lengths[chosen]
     ends = np.cumsum(picked)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts[chosen] - (ends - picked), picked)
+    positions: Ints = np.arange(total, dtype=np.int64) + np.repeat(starts[chosen] - (ends - picked), picked)
+    return positions
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import reduce
+from operator import and_
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -76,23 +79,41 @@ class Warehouse:
         ]
         return sorted(files)
 
-    def insert_new(self, table: TableSchema, df: DataFrame, match_on: Sequence[str]) -> None:
+    def insert_new(
+        self, table: TableSchema, df: DataFrame, match_on: Sequence[str], within: tuple[Any, Any] | None = None
+    ) -> int:
         """Adds the rows of `df` whose `match_on` columns no stored row equals: the first delivery stays.
 
-        `df` must hold each combination of `match_on` once.
+        The whole table is searched, and of two writers at once one fails rather than both storing a row.
+
+        Args:
+            table: where to.
+            df: holds each combination of `match_on` once, without nulls in them.
+            match_on: the columns that identify a row.
+            within: lowest and highest value of the first of `match_on` in `df`, where the caller knows
+                them: Delta then reads only files whose values can lie between.
+
+        Returns:
+            Rows added. Where there are none, the table keeps its version.
         """
         df = table.conform(df)
-        if not self.exists(table):
-            self._create(table)
-        condition = " AND ".join(f"stored.{column} = new.{column}" for column in match_on)
-        (
-            DeltaTable.forPath(self.spark, self.location(table))
-            .alias("stored")
-            .merge(df.alias("new"), condition)
-            .whenNotMatchedInsertAll()
-            .execute()
-        )
+        location = self.location(table)
+        before = self.version(table) if self.exists(table) else None
+        if before is None:
+            writer = df.write.format("delta").mode("error")
+            if table.partition_by is not None:
+                # One file a partition, not one a task and partition.
+                writer = df.repartition(table.partition_by).write.format("delta").mode("error")
+                writer = writer.partitionBy(table.partition_by)
+            writer.save(location)
+        else:
+            condition = reduce(and_, [F.col(f"stored.{name}") == F.col(f"new.{name}") for name in match_on])
+            if within is not None:
+                condition &= F.col(f"stored.{match_on[0]}").between(*within)
+            merge = DeltaTable.forPath(self.spark, location).alias("stored").merge(df.alias("new"), condition)
+            merge.whenNotMatchedInsertAll().execute()
         self.register(table)
+        return self._rows_added(table, before)
 
     def replace_day(self, table: TableSchema, df: DataFrame, day: date, row_group_rows: int | None = None) -> None:
         """Replaces the partition of one day by `df`, in one transaction; other days stay as they were.
@@ -108,14 +129,36 @@ class Warehouse:
             writer.save(self.location(table))
         self.register(table)
 
-    def overwrite(self, table: TableSchema, df: DataFrame, row_group_rows: int | None = None) -> None:
-        """Replaces the whole table by `df`, in one transaction. `row_group_rows` as in `replace_day`."""
+    def overwrite(
+        self,
+        table: TableSchema,
+        df: DataFrame,
+        row_group_rows: int | None = None,
+        made_from: Mapping[str, int] | None = None,
+    ) -> None:
+        """Replaces the whole table by `df`, in one transaction.
+
+        Args:
+            table: which table.
+            df: its new rows.
+            row_group_rows: as in `replace_day`.
+            made_from: Delta versions of the tables that `df` was read from, kept with the commit.
+        """
         writer = table.conform(df).write.format("delta").mode("overwrite").option("overwriteSchema", "true")
         if table.partition_by is not None:
             writer = writer.partitionBy(table.partition_by)
+        if made_from is not None:
+            writer = writer.option("userMetadata", json.dumps({"made_from": dict(made_from)}))
         with self._row_groups(row_group_rows):
             writer.save(self.location(table))
         self.register(table)
+
+    def made_from(self, table: TableSchema, version: int) -> dict[str, int]:
+        """Delta versions, by table, that a version was made from, as its commit recorded them."""
+        history = DeltaTable.forPath(self.spark, self.location(table)).history()
+        commit = history.where(F.col("version") == version).select("userMetadata").first()
+        recorded = json.loads(commit[0]) if commit is not None and commit[0] else {}
+        return {name: int(number) for name, number in recorded.get("made_from", {}).items()}
 
     def register(self, table: TableSchema) -> None:
         """Makes the table known to SQL under `storage.database`, where one is configured."""
@@ -155,12 +198,15 @@ class Warehouse:
                 else:
                     self.spark.conf.set(key, previous)
 
-    def _create(self, table: TableSchema) -> None:
-        empty = self.spark.createDataFrame([], table.struct)
-        writer = empty.write.format("delta").mode("ignore")
-        if table.partition_by is not None:
-            writer = writer.partitionBy(table.partition_by)
-        writer.save(self.location(table))
+    def _rows_added(self, table: TableSchema, before: int | None) -> int:
+        """Rows that the newest version added; 0 where it is still `before`."""
+        newest = DeltaTable.forPath(self.spark, self.location(table)).history(1)
+        row = newest.select("version", "operationMetrics").head()
+        assert row is not None  # A Delta table has at least one version.
+        if row["version"] == before:
+            return 0
+        metrics = row["operationMetrics"]
+        return int(metrics.get("numTargetRowsInserted", metrics["numOutputRows"]))
 
     def _require(self, table: TableSchema) -> None:
         if not self.exists(table):
