@@ -7,9 +7,15 @@ import re
 import runpy
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
+
+from lbsf.config import Config
+from lbsf.ingest import Received, accepted, check_labels, check_payments, load_mapping, read_source
+from lbsf.schemas import LABELS, PAYMENTS
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
@@ -60,7 +66,7 @@ def test_links_point_to_files_and_headings_that_exist(document: Path) -> None:
 def test_paths_of_the_project_that_a_document_names_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     missing = [path for path in PATH.findall(text) if not (PROJECT / path).exists() and "NAME" not in path]
-    # A worked example may name a mapping that its reader will write.
+    # An example may name a mapping that its reader will write.
     assert [path for path in missing if "my_bank" not in path] == []
 
 
@@ -106,3 +112,30 @@ def test_a_job_starts_as_a_script_from_any_folder(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, job, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"usage: {job.name}")
+
+
+def test_the_worked_example_of_a_source_works(tmp_path: Path, spark: SparkSession, config: Config) -> None:
+    """The rows and mappings of docs/bring_your_data.md: three payments to store, one refused, both labels."""
+    text = (PROJECT / "docs/bring_your_data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^```csv\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    mappings = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    sources = []
+    for table, csv, mapping in zip((PAYMENTS, LABELS), rows, mappings, strict=True):
+        data = tmp_path / f"{table.name}.csv"
+        data.write_text(csv, encoding="utf-8")
+        file = tmp_path / "conf/sources" / f"my_bank_{table.name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(re.sub(r"(?m)^path: .*$", f"path: {data}", mapping), encoding="utf-8")
+        sources.append(read_source(spark, load_mapping(file, table), config.storage.root))
+    received = Received("my_bank", datetime(2025, 12, 1, tzinfo=UTC), "run")
+    checked = check_payments(sources[0], config.ingest, received)
+    refused = checked.where("reasons is not null").collect()
+    assert [(row.payment_id, row.reasons) for row in refused] == [("B-1004", ["paid_at is missing or no time"])]
+    stored = accepted(checked, PAYMENTS, "paid_at").orderBy("payment_id").collect()
+    assert [(row.payment_id, str(row.amount), str(row.paid_on)) for row in stored] == [
+        ("B-1001", "1023.80", "2025-07-03"),
+        ("B-1002", "61.00", "2025-06-30"),
+        ("B-1003", "-5.00", "2025-07-31"),
+    ]
+    labels = check_labels(sources[1]).orderBy("user_id").collect()
+    assert [(row.user_id, row.label, row.reasons) for row in labels] == [("K-7", 0, None), ("K-9", 1, None)]
