@@ -20,7 +20,6 @@ from lbsf.models.artifact import ModelCard, load_card, require_spec
 from lbsf.schemas import FOLDS, SCORES
 from lbsf.scoring import ModelFiles, score_folds, with_rank
 
-CHAMPION = "champion"
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 
@@ -34,6 +33,8 @@ def run(job: Job, *, as_of: date) -> Summary:
     Raises:
         InputError: there is no champion, there are no folds of that day, or the champion reads others.
     """
+    from lbsf.tracking import CHAMPION
+
     with job.step("score_users") as summary:
         warehouse, scoring = job.warehouse, job.config.scoring
         folds_version = warehouse.version(FOLDS)
