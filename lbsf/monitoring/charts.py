@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 WIDTH, HEIGHT = 5.0, 2.7  # inches of 72 points: 360 points wide
 INK, MUTED, BLUE, GREY = "#1f2933", "#616e7c", "#2f6fad", "#9aa5b1"
@@ -77,7 +77,7 @@ def model_comparison(aucs: Mapping[str, float]) -> str:
             axes.text(max(value, 0.5) + 0.006, place, f"{value:.4f}", va="center")
         axes.set_xlim(min(0.5, *values), min(1.0, max(values) + 0.1))
         axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MultipleLocator(0.1))
         axes.set_xlabel("AUC (0.5 is guessing)")
         return _svg(figure, "quality")
 

@@ -41,6 +41,7 @@ def render_report(
         window_days=window_days,
         made_at=made_at,
         first=first,
+        last=night.as_of - timedelta(days=1),
         charts={
             "scores": charts.score_distribution(night.histogram, DECADES, {b.name: b.limit for b in night.bands}),
             "payments": charts.payments_by_day(night.payments_by_day, first, night.as_of),
