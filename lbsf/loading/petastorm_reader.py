@@ -50,9 +50,8 @@ def read_row_groups(
             f"{groups} row groups cannot be shared among {shards} ranks: "
             "build the examples with a smaller fold.row_group_users, or train with fewer ranks"
         )
-    with (
-        _quiet(),
-        make_batch_reader(
+    with _quiet():
+        reader = make_batch_reader(
             [f"file://{path}" for path in files],
             schema_fields=["as_of", "label", *LIST_COLUMNS],
             # One worker keeps the order of row groups, and so the training run, the same each time.
@@ -69,10 +68,14 @@ def read_row_groups(
                 edit_fields=[(name, np.bytes_, (), False) for name in _PACKED],
                 selected_fields=list(_PACKED),
             ),
-        ) as reader,
-    ):
+        )
+    # Stopped by hand: leaving the reader's own context prints a line to standard output each time.
+    try:
         for row_group in reader:
             yield _unpack(row_group)
+    finally:
+        reader.stop()
+        reader.join()
 
 
 def count_row_groups(files: Sequence[str]) -> int:
