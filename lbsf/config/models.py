@@ -47,7 +47,7 @@ class SyntheticConfig(Section):
     start_on: date = Field(description="first simulated day")
     merchants: Annotated[int, Field(ge=200)]
     payments_per_user_day: Annotated[float, Field(gt=0, le=50)] = Field(
-        description="mean payments of a user per day; users differ widely round it"
+        description="payments a day of the median user; users differ widely round it"
     )
     observation_days: tuple[Positive, ...] = Field(
         min_length=1, description="day numbers on which labels are observed; each user is observed once"
@@ -61,7 +61,7 @@ class SyntheticConfig(Section):
     late_share: Share
     bad_share: Share
     format: Literal["parquet", "csv"] = Field(description="of the daily payment files")
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _observations_fit(self) -> SyntheticConfig:

@@ -1,0 +1,118 @@
+"""Simulates payments and labels, and writes them as a bank would deliver them.
+
+<storage.root>/raw/payments/delivered_on=YYYY-MM-DD/ holds the daily files (synthetic.format) and
+<storage.root>/raw/labels/ the outcomes (CSV); both folders are replaced as a whole. The true
+probabilities of default go to the table synthetic_truth, for benchmarks alone. The same configuration
+gives the same rows, however many tasks make them. What is simulated: docs/simulator.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
+
+from jobs.common import Job, Summary, run_main
+from lbsf.schemas import SYNTHETIC_TRUTH
+from lbsf.synthetic.delivery import BAD, DUPLICATE, PAYMENT
+from lbsf.synthetic.simulate import raw_payments, true_outcomes
+
+# A file of a very large day is cut here, so that readers can share it.
+MAX_FILE_ROWS = 5_000_000
+
+
+def run(job: Job) -> Summary:
+    """Writes the raw payments, the raw labels and the truth table.
+
+    Returns:
+        rows_out: raw payment rows. details: users, payments, duplicates, bad rows, defaults, default rate,
+        and the best AUC that anyone could reach, over all users and in the last cohort (NaN where a
+        cohort has one class only).
+    """
+    with job.step("generate_payments") as summary:
+        config = job.config.synthetic
+        outcomes = true_outcomes(job.spark, config)
+        counts = _write_payments(job, raw_payments(job.spark, config))
+        _write_labels(job, outcomes)
+        job.warehouse.overwrite(SYNTHETIC_TRUTH, outcomes.drop("matured_on").coalesce(1))
+        truth = job.warehouse.read(SYNTHETIC_TRUTH).select("observed_on", "label", "default_probability").toPandas()
+        label, probability = truth["label"].to_numpy(), truth["default_probability"].to_numpy()
+        last = (truth["observed_on"] == truth["observed_on"].max()).to_numpy()
+        summary.rows_out = counts["rows"]
+        summary.details = {
+            "users": config.users,
+            "payments": counts["payments"],
+            "duplicates": counts["duplicates"],
+            "bad": counts["bad"],
+            "defaults": int(label.sum()),
+            "default rate": float(label.mean()),
+            "best AUC": best_auc(label, probability),
+            "best AUC out of time": best_auc(label[last], probability[last]),
+        }
+    return summary
+
+
+def best_auc(label: NDArray[np.int32], probability: NDArray[np.float64]) -> float:
+    """AUC of the true probabilities: nobody who does not know the draw can expect a better one.
+
+    NaN where there is one class only.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(label, probability)) if 0 < label.sum() < len(label) else float("nan")
+
+
+def _write_payments(job: Job, rows: DataFrame) -> dict[str, int]:
+    """Daily files, each in order of time; counts of the rows by kind."""
+    observation = Observation("raw payments")
+    counted = rows.observe(
+        observation,
+        F.count("*").alias("rows"),
+        F.count_if(F.col("kind") == PAYMENT).alias("payments"),
+        F.count_if(F.col("kind") == DUPLICATE).alias("duplicates"),
+        F.count_if(F.col("kind") == BAD).alias("bad"),
+    )
+    writer = (
+        counted.drop("kind")
+        .repartition("delivered_on")
+        .sortWithinPartitions("delivered_on", "booked_at", "txn_id")
+        .write.partitionBy("delivered_on")
+        .option("partitionOverwriteMode", "static")
+        .option("maxRecordsPerFile", MAX_FILE_ROWS)
+        .mode("overwrite")
+    )
+    location = f"{job.config.storage.root}/raw/payments"
+    if job.config.synthetic.format == "csv":
+        writer.option("header", True).csv(location)
+    else:
+        writer.parquet(location)
+    return dict(observation.get)
+
+
+def _write_labels(job: Job, outcomes: DataFrame) -> None:
+    labels = outcomes.select(
+        F.col("user_id").alias("customer"),
+        F.col("observed_on").alias("loan_on"),
+        F.col("label").alias("defaulted"),
+        F.col("matured_on").alias("known_on"),
+    )
+    location = f"{job.config.storage.root}/raw/labels"
+    labels.coalesce(1).write.mode("overwrite").option("header", True).csv(location)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything stands in the configuration's section `synthetic`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_main(_add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

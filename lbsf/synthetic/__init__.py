@@ -1,0 +1,1 @@
+"""The payment simulator: numpy kernels of one chunk of users, and Spark over the chunks."""
