@@ -1,0 +1,157 @@
+"""The fold job on real tables: what it writes, what a repeated run changes, what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from fold_oracle import DAY, collect, fold_of, midnight, payment, payments_frame
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from jobs import fold_payments
+from jobs.common import Job
+from lbsf.config import load_config
+from lbsf.schemas import FOLDS, PAYMENTS
+from lbsf.tables import Warehouse
+
+FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
+PAID = [
+    payment(
+        number,
+        f"user{number % 13:02d}",
+        midnight(FIRST) + number % 10 * DAY,
+        merchant_id=f"m{number % 3}",
+        merchant_name=f"Shop {number % 3}",
+        category="food",
+    )
+    for number in range(150)
+]
+SMALL_FOLD = (
+    "fold.window_days=5",
+    "fold.max_payments_per_merchant=1",
+    "fold.max_merchants=2",
+    "fold.row_group_users=3",
+)
+
+
+@dataclass
+class Scratch:
+    """A warehouse with payments, and the job's command line over it."""
+
+    warehouse: Warehouse
+    overrides: list[str]
+
+    def main(self, as_of: str, *overrides: str) -> int:
+        settings = [part for override in (*self.overrides, *overrides) for part in ("--set", override)]
+        return fold_payments.main(["--conf", "conf/local.yaml", *settings, "--as-of", as_of])
+
+    def rows(self, as_of: date) -> list[dict[str, Any]]:
+        return collect(self.warehouse.read(FOLDS).where(F.col("as_of") == F.lit(as_of)))
+
+
+@pytest.fixture
+def scratch(job: Job, overrides: list[str]) -> Scratch:
+    job.warehouse.overwrite(PAYMENTS, payments_frame(job.spark, PAID).coalesce(1))
+    return Scratch(job.warehouse, [*overrides, *SMALL_FOLD])
+
+
+def test_folds_of_a_day_are_written_and_replaced_alone(
+    scratch: Scratch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config("conf/local.yaml", scratch.overrides).fold
+    assert scratch.main("2025-01-08") == 0
+    line = capsys.readouterr().out
+    # Days 3 to 7 hold half of the payments; each user keeps one payment at each of two merchants.
+    assert "fold_payments" in line
+    assert "in 75 | out 13 | merchants 26 | payments dropped 49 | payments version 0 | folds version 0" in line
+    eighth = scratch.rows(date(2025, 1, 8))
+    users = sorted({p["user_id"] for p in PAID})
+    assert eighth == [fold_of(PAID, user, date(2025, 1, 8), config) for user in users]
+
+    for path in (tmp_path / "warehouse/tables/folds/as_of=2025-01-08").glob("*.parquet"):
+        file = pq.ParquetFile(path)
+        in_file = file.read(["user_id"])["user_id"].to_pylist()
+        assert in_file == sorted(in_file)
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        assert set(sizes[:-1]) <= {3}
+        assert 1 <= sizes[-1] <= 3
+
+    assert scratch.main("2025-01-11") == 0  # the day after the last payment: all of it is known
+    assert scratch.rows(date(2025, 1, 8)) == eighth
+    assert scratch.rows(date(2025, 1, 11)) == [fold_of(PAID, user, date(2025, 1, 11), config) for user in users]
+
+    eleventh = scratch.rows(date(2025, 1, 11))
+    assert scratch.main("2025-01-08") == 0
+    assert scratch.rows(date(2025, 1, 8)) == eighth
+    assert scratch.rows(date(2025, 1, 11)) == eleventh
+
+
+def test_payments_that_left_the_window_leave_no_fold_behind(scratch: Scratch, spark: SparkSession) -> None:
+    assert scratch.main("2025-01-08") == 0
+    fewer = [p for p in PAID if p["user_id"] != "user03"]
+    scratch.warehouse.overwrite(PAYMENTS, payments_frame(spark, fewer))
+    assert scratch.main("2025-01-08") == 0
+    assert [row["user_id"] for row in scratch.rows(date(2025, 1, 8))] == sorted({p["user_id"] for p in fewer})
+
+
+def test_a_refused_run_writes_nothing_and_says_why(scratch: Scratch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(as_of: str, *overrides: str) -> str:
+        assert scratch.main(as_of, *overrides) == 2
+        message = capsys.readouterr().err
+        assert len(message.strip().splitlines()) == 1
+        return message
+
+    for as_of in ("2024-12-31", "2025-01-01", "2025-01-12"):
+        assert "holds 2025-01-01 to 2025-01-10; choose a day from 2025-01-02 to 2025-01-11" in refused(as_of)
+    assert not scratch.warehouse.exists(FOLDS)
+
+    assert scratch.main("2025-01-08") == 0
+    before = (scratch.warehouse.version(FOLDS), scratch.rows(date(2025, 1, 8)))
+    message = refused("2025-01-08", "fold.window_days=4")
+    assert "v1-w5-" in message
+    assert "v1-w4-" in message
+    refused("2025-01-12")
+    assert (scratch.warehouse.version(FOLDS), scratch.rows(date(2025, 1, 8))) == before
+
+
+@pytest.mark.parametrize(
+    ("payments", "as_of", "message"),
+    [
+        pytest.param(None, "2025-01-08", "table payments does not exist", id="no payments table"),
+        pytest.param([], "2025-01-08", "table payments is empty", id="an empty payments table"),
+        pytest.param(
+            [payment(1, paid_at=midnight(FIRST)), payment(2, paid_at=midnight(LAST))],
+            "2025-01-08",
+            "has none from 2025-01-03 on",
+            id="a gap as long as the window",
+        ),
+    ],
+)
+def test_no_payments_no_folds(
+    job: Job,
+    overrides: list[str],
+    payments: list[dict[str, Any]] | None,
+    as_of: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if payments is not None:
+        job.warehouse.overwrite(PAYMENTS, payments_frame(job.spark, payments))
+    assert Scratch(job.warehouse, [*overrides, *SMALL_FOLD]).main(as_of) == 2
+    assert message in capsys.readouterr().err
+    assert not job.warehouse.exists(FOLDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--as-of", "2025-02-30"], ["--as-of", "yesterday"]])
+def test_as_of_must_be_a_day(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main: Callable[[list[str]], int] = fold_payments.main
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "--as-of" in capsys.readouterr().err
