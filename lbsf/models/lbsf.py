@@ -74,11 +74,20 @@ class RelationalLayer(nn.Module):
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
         """vectors (n, K, width), present (n, K) bool -> (n, K, width)."""
         n, k, width = vectors.shape
-        q, key, value = self.qkv(self.norm_attention(vectors)).view(n, k, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, key, value = self.heads_of(vectors)
         mixed = F.scaled_dot_product_attention(
             q, key, value, attn_mask=present[:, None, None, :], dropout_p=self.dropout if self.training else 0.0
         )
-        vectors = vectors + self.out(mixed.transpose(1, 2).reshape(n, k, width))
+        return self.feed_forward(vectors + self.out(mixed.transpose(1, 2).reshape(n, k, width)))
+
+    def heads_of(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, K, width) -> queries, keys and values, each (n, heads, K, width / heads)."""
+        n, k, _ = vectors.shape
+        q, key, value = self.qkv(self.norm_attention(vectors)).view(n, k, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return q, key, value
+
+    def feed_forward(self, vectors: Tensor) -> Tensor:
+        """The layer's second half, of each vector by itself: (..., width) -> the same."""
         out: Tensor = vectors + self.forward_part(self.norm_forward(vectors))
         return out
 
@@ -143,6 +152,11 @@ class LBSF(nn.Module):
         there = F.pad(present, (1, 0), value=True)
         for layer in self.relations:
             everyone = layer(everyone, there)
+        return self.pool(everyone, present)
+
+    @staticmethod
+    def pool(everyone: Tensor, present: Tensor) -> Tensor:
+        """(n, 1 + K, width) the user's vector and the merchants', (n, K) bool -> (n, 2 * width)."""
         merchants = everyone[:, 1:] * present[:, :, None]
         mean = merchants.sum(1) / present.sum(1, keepdim=True).clamp(min=1)
         return torch.cat([everyone[:, 0], mean], dim=1)

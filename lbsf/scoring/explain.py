@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lbsf.loading.packed import Ints, PackedFolds
 from lbsf.models.artifact import ModelCard
-from lbsf.models.batch import FoldBatch, starts
+from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
+from lbsf.models.leave_one_out import logits_without_each
 
 # Merchant vectors that pass through the network at once: bounds the memory, and fits a core's cache.
 VECTORS_AT_ONCE = 8_192
@@ -71,35 +72,27 @@ def leave_one_out(model: LBSF, vectors: Tensor, merchant_count: Tensor) -> tuple
     """Logits with all merchants, and with one merchant left out at a time.
 
     Args:
-        model: the network.
+        model: the network, in evaluation mode.
         vectors: (M, width) merchant vectors.
         merchant_count: (n,) int64, merchants of each user; sums to M.
 
     Returns:
         (n,) logits; (M,) the user's logit without each merchant.
     """
-    n, merchants = len(merchant_count), len(vectors)
-    if n == 0:
-        return torch.zeros(0), torch.zeros(0)
     dense, present = model.by_user(vectors, merchant_count)
-    # One row a user with nothing left out (at n_out), then one a merchant. Rows of like length go
-    # together, so that little padding is computed.
-    user = torch.cat([torch.arange(n), torch.repeat_interleave(torch.arange(n), merchant_count)])
-    place = torch.arange(merchants) - starts(merchant_count)[user[n:]]
-    left_out = torch.cat([torch.full((n,), -1), place])
-    length = merchant_count[user]
-    order = torch.argsort(length, stable=True)
-    logits = torch.empty(n + merchants)
+    logits = torch.empty(len(merchant_count))
+    without = torch.empty(present.shape)
+    # Users of like size go together, the largest first, so that little padding is computed.
+    order = torch.argsort(merchant_count, descending=True, stable=True)
     position = 0
     while position < len(order):
-        # The rows that follow are no shorter, so the longest of the chunk stands at its end.
-        fitting = VECTORS_AT_ONCE // (int(length[order[position]]) + 1)
-        rows = order[position : position + max(1, fitting)]
-        longest = int(length[rows[-1]])
-        there = present[user[rows], :longest] & (torch.arange(longest)[None, :] != left_out[rows, None])
-        logits[rows] = model.user_logits(dense[user[rows], :longest], there)
-        position += len(rows)
-    return logits[:n], logits[n:]
+        longest = int(merchant_count[order[position]])
+        users = order[position : position + max(1, VECTORS_AT_ONCE // (longest + 1) ** 2)]
+        merchants, there = dense[users, :longest], present[users, :longest]
+        logits[users] = model.user_logits(merchants, there)
+        without[users, :longest] = logits_without_each(model, merchants, there, VECTORS_AT_ONCE)
+        position += len(users)
+    return logits, without[present]
 
 
 def _strongest(contribution: npt.NDArray[np.float64], user: Ints, users: int, most: int) -> tuple[Ints, Ints]:

@@ -1,0 +1,76 @@
+"""What each merchant adds to its user's logit: the logit without it, for all merchants at little cost."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from lbsf.models.lbsf import LBSF, RelationalLayer
+
+# A key with more of the attention than this leaves too little to be had by subtraction, even in float64.
+_NEARLY_ALL = 1.0 - 1e-9
+
+
+def logits_without_each(model: LBSF, vectors: Tensor, present: Tensor, at_once: int) -> Tensor:
+    """Logits with one merchant left out at a time, exactly as if its payments had never been.
+
+    The first relational layer is worked out once a user: a softmax without one of its keys is the
+    whole softmax less that key's part, over what remains. Its feed-forward part and all later layers
+    are computed for each merchant left out.
+
+    Args:
+        model: the network, in evaluation mode.
+        vectors: (n, K, width) merchants, as LBSF.by_user gives them.
+        present: (n, K) bool, where a merchant is.
+        at_once: vectors that are held at once, about.
+
+    Returns:
+        (n, K) logits; without meaning where no merchant is.
+    """
+    n, k, _ = vectors.shape
+    everyone = torch.cat([model.user.expand(n, 1, -1), vectors], dim=1)
+    there = F.pad(present, (1, 0), value=True)
+    first, *later = (layer for layer in model.relations if isinstance(layer, RelationalLayer))
+    attention = _Attention(first, everyone, there)
+    step = max(1, at_once // max(1, n * (k + 1)))
+    parts = [torch.zeros((n, 0))]
+    for begin in range(0, k, step):
+        left_out = torch.arange(begin, min(begin + step, k))
+        tokens = first.feed_forward(everyone[:, None] + attention.without(left_out + 1)).flatten(0, 1)
+        others = (there[:, None] & (torch.arange(k + 1) != left_out[:, None] + 1)).flatten(0, 1)
+        for layer in later:
+            tokens = layer(tokens, others)
+        parts.append(model.head(model.pool(tokens, others[:, 1:])).view(n, len(left_out)))
+    return torch.cat(parts, dim=1)
+
+
+class _Attention:
+    """One layer's attention over all vectors, from which single keys can be taken out. In float64."""
+
+    def __init__(self, layer: RelationalLayer, vectors: Tensor, present: Tensor):
+        q, key, value = (part.double() for part in layer.heads_of(vectors))
+        scores = q @ key.transpose(2, 3) / q.shape[-1] ** 0.5
+        self.scores = scores.masked_fill(~present[:, None, None, :], float("-inf"))
+        self.share = torch.softmax(self.scores, dim=-1)
+        # The output projection is linear: applied to each head's part here, once.
+        out = layer.out.weight.double().view(-1, layer.heads, q.shape[-1])
+        self.mixed = torch.einsum("nhid,whd->nihw", self.share @ value, out)
+        self.value = torch.einsum("nhrd,whd->nrhw", value, out)
+        self.bias = layer.out.bias
+
+    def without(self, keys: Tensor) -> Tensor:
+        """The attention's output with each of R keys left out: (n, R, T, width)."""
+        share = self.share[..., keys]
+        over_rest = torch.where(share < _NEARLY_ALL, 1.0 / (1.0 - share), 0.0)
+        kept = over_rest.permute(0, 2, 3, 1) @ self.mixed  # (n, T, R, H) @ (n, T, H, width)
+        taken = (share * over_rest).permute(0, 3, 2, 1) @ self.value[:, keys]  # (n, R, T, H) @ (n, R, H, width)
+        out = kept.transpose(1, 2) - taken
+        user, head, query, place = torch.nonzero(share >= _NEARLY_ALL, as_tuple=True)
+        if len(user):
+            scores = self.scores[user, head, query]
+            scores[torch.arange(len(user)), keys[place]] = float("-inf")
+            # A row's user and head choose its values: (rows, T) weights over (rows, T, width).
+            rest = torch.einsum("et,etw->ew", torch.softmax(scores, dim=-1), self.value[user, :, head])
+            out.index_put_((user, place, query), rest, accumulate=True)
+        return out.float() + self.bias
