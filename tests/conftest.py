@@ -8,23 +8,10 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from small import PROJECT, SMALL
 
 from jobs.common import Job
 from lbsf.config import Config, load_config
-
-PROJECT = Path(__file__).resolve().parents[1]
-SMALL = (
-    "spark.master=local[2]",
-    "spark.driver_memory=2g",
-    "spark.shuffle_partitions=2",
-    "fold.partitions=2",
-    "fold.row_group_users=32",
-    "synthetic.users=200",
-    "synthetic.merchants=400",
-    "training.epochs=1",
-    "training.batch_users=32",
-    "promotion.bootstrap_samples=100",
-)
 
 
 @pytest.fixture(scope="session", autouse=True)

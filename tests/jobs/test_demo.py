@@ -1,0 +1,189 @@
+"""The main job end to end on a small simulated bank: real Spark, Delta, Petastorm, two ranks, MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from small import PROJECT, SMALL
+
+from jobs import build_examples, demo, promote_model, score_users, train_model, validate_model
+from jobs.common import Job
+from lbsf.config import load_config
+from lbsf.schemas import EXAMPLES, FOLDS, LABELS, PAYMENTS, PAYMENTS_QUARANTINE, SCORES
+from lbsf.tables import Warehouse
+from lbsf.tracking import CHALLENGER, CHAMPION
+
+NIGHT = date(2025, 8, 29)  # the day after 240 days from 2025-01-01
+STEPS = (
+    "generate_payments",
+    "ingest_payments",
+    "ingest_labels",
+    "fold_payments",
+    "build_examples",
+    "train_model",
+    "validate_model",
+    "promote_model",
+    "score_users",
+    "report",
+)
+
+
+class Ran(NamedTuple):
+    """A finished demo."""
+
+    root: Path
+    arguments: list[str]
+    printed: str
+    job: Job
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return self.job.warehouse
+
+
+@pytest.fixture(scope="module")
+def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    root = tmp_path_factory.mktemp("demo") / "warehouse"
+    overrides = [*SMALL, f"storage.root={root}", "synthetic.users=500", "synthetic.payments_per_user_day=0.5"]
+    arguments = [part for override in overrides for part in ("--set", override)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert demo.main(arguments) == 0
+    job = Job(load_config(PROJECT / "conf/local.yaml", overrides), "conf/local.yaml", overrides)
+    return Ran(root, arguments, printed.getvalue(), job)
+
+
+def test_every_step_ends_in_one_summary_line(ran: Ran) -> None:
+    lines = [line for line in ran.printed.splitlines() if line.endswith(" s") and " | " in line]
+    assert [line.split()[0] for line in lines] == list(STEPS)
+
+
+def test_the_places_it_names_exist(ran: Ran) -> None:
+    report = re.search(r"report\s+(\S+\.html)", ran.printed)
+    assert report is not None
+    assert Path(report[1]).stat().st_size > 10_000
+    assert f"warehouse  {ran.root}/tables" in ran.printed
+    assert (ran.root / "mlflow" / "mlflow.db").exists()
+
+
+def test_three_queries_are_answered(ran: Ran) -> None:
+    assert ran.printed.count("\n-- ") == 3
+    assert len(re.findall(r"^\|.*\|$", ran.printed, flags=re.MULTILINE)) > 10
+
+
+def test_each_payment_is_stored_once_and_bad_rows_are_kept_aside(ran: Ran) -> None:
+    payments = ran.warehouse.read(PAYMENTS)
+    assert payments.count() == payments.select("payment_id").distinct().count() > 10_000
+    assert ran.warehouse.read(PAYMENTS_QUARANTINE).where(F.size("reasons") > 0).count() > 0
+    assert ran.warehouse.read(LABELS).count() == 500
+
+
+def test_every_fold_of_the_night_has_one_score_with_its_versions(ran: Ran) -> None:
+    scores = ran.warehouse.read(SCORES)
+    folds = ran.warehouse.read(FOLDS)
+    assert {row[0] for row in scores.select("score_date").distinct().collect()} == {NIGHT}
+    unscored = folds.join(scores, on="user_id", how="left_anti")
+    assert unscored.count() == 0
+    assert scores.count() == folds.count()
+    odd = scores.where(
+        ~F.col("probability").between(0, 1)
+        | ~F.col("percentile").between(0, 100)
+        | (F.col("folds_version") != 0)
+        | (F.col("model_version") != "1")
+        | ((F.size("reasons") == 0) & ~F.col("thin_file"))
+    )
+    assert odd.count() == 0
+
+
+def test_the_run_tells_what_made_the_model(ran: Ran) -> None:
+    import mlflow
+
+    champion = ran.job.tracker.fetch(CHAMPION)
+    run = mlflow.get_run(champion.run_id)
+    assert run.data.params["payments_version"] == "0"
+    assert run.data.params["labels_version"] == "0"
+    assert run.data.params["examples_version"] == "0"
+    assert run.data.params["fold_spec"] == ran.job.config.fold.spec
+    assert {"out_of_time.auc", "out_of_time.ks", "out_of_time.pr_auc", "out_of_time.brier"} <= set(champion.metrics)
+    assert "lightgbm.out_of_time.auc" in champion.metrics
+    pictures = {item.path for item in mlflow.artifacts.list_artifacts(run_id=champion.run_id, artifact_path="figures")}
+    assert "figures/out_of_time_roc.png" in pictures
+
+
+def test_scoring_the_night_again_changes_no_score(ran: Ran) -> None:
+    columns = [name for name in SCORES.column_names if name != "scored_at"]
+    before = sorted(map(str, ran.warehouse.read(SCORES).select(columns).collect()))
+    assert score_users.main([*ran.arguments, "--as-of", NIGHT.isoformat()]) == 0
+    assert sorted(map(str, ran.warehouse.read(SCORES).select(columns).collect())) == before
+
+
+def _version(ran: Ran) -> tuple[int, int]:
+    return ran.warehouse.version(SCORES), ran.warehouse.version(EXAMPLES)
+
+
+def test_no_challenger_is_left_to_validate_or_promote(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran.job.tracker.find(CHALLENGER) is None
+    for job in (validate_model, promote_model):
+        assert job.main(ran.arguments) == 2
+        assert "no challenger of model lbsf in the registry" in capsys.readouterr().err
+
+
+def test_a_model_of_another_fold_scores_nothing(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    before = _version(ran)
+    # Folds of another window, in a warehouse that shares the registry.
+    day = NIGHT.isoformat()
+    folds = ran.warehouse.read(FOLDS)
+    other = folds.withColumn("fold_spec", F.lit("v1-w90-m128-p256-c512-h64-t8192x6"))
+    ran.warehouse.replace_day(FOLDS, other, NIGHT)
+    assert score_users.main([*ran.arguments, "--as-of", day]) == 2
+    error = capsys.readouterr().err
+    assert "the model reads folds of spec v1-w180" in error
+    assert error.count("\n") == 1
+    assert _version(ran) == before
+    ran.warehouse.replace_day(FOLDS, ran.warehouse.read(FOLDS, 0), NIGHT)
+
+
+@pytest.mark.parametrize(
+    ("case", "setting", "message"),
+    [
+        ("examples folded otherwise", "fold.window_days=90", "build the examples again"),
+        ("more ranks than row groups", "training.ranks=64", "row groups cannot be shared among 64 ranks"),
+    ],
+)
+def test_training_that_cannot_work_registers_nothing(
+    ran: Ran, capsys: pytest.CaptureFixture[str], case: str, setting: str, message: str
+) -> None:
+    assert train_model.main([*ran.arguments, "--set", setting]) == 2, case
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert message in error
+    assert ran.job.tracker.find(CHALLENGER) is None
+
+
+def test_labels_of_one_class_make_no_examples(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    before = _version(ran)
+    labels = ran.warehouse.read(LABELS)
+    ran.warehouse.overwrite(LABELS, labels.withColumn("label", F.lit(0)))
+    assert build_examples.main(ran.arguments) == 2
+    error = capsys.readouterr().err
+    assert "labels of the train split are 0" in error
+    assert error.count("\n") == 1
+    assert _version(ran) == before
+    ran.warehouse.overwrite(LABELS, ran.warehouse.read(LABELS, 0))
+
+
+def test_payments_without_labels_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "none"
+    arguments = ["--set", f"storage.root={root}", "--payments", "conf/sources/synthetic_payments.yaml"]
+    assert demo.main(arguments) == 2
+    assert "--payments and --labels go together" in capsys.readouterr().err
+    assert not root.exists()
