@@ -35,7 +35,7 @@ from lbsf.scoring.queries import load_queries
 
 SIMULATED = {"parquet": "conf/sources/synthetic_payments.yaml", "csv": "conf/sources/synthetic_payments_csv.yaml"}
 SIMULATED_LABELS = "conf/sources/synthetic_labels.yaml"
-QUERIES = Path(__file__).resolve().parents[1] / "conf" / "queries"
+QUERIES = Path("conf/queries")
 
 
 def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | None) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+import lbsf
 from jobs.common import Job, Summary, run_main
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES
@@ -129,7 +130,10 @@ def _git_commit() -> str:
     """The commit of the code that runs, or `unknown` where there is no repository or no git."""
     try:
         found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+            ["git", "-C", str(Path(lbsf.__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         return "unknown"
@@ -165,7 +169,7 @@ def _train(plan: TrainingPlan, tracked: Run) -> None:
             elif kind == "error":
                 errors.append(event["message"])
 
-        command = [sys.executable, str(Path(__file__).with_name("train_rank.py")), "--plan", str(output / "plan.json")]
+        command = [sys.executable, "-m", "jobs.train_rank", "--plan", str(output / "plan.json")]
         status = launch(command, plan.training.ranks, plan.training.hosts, on_line)
     if errors:
         raise InputError(errors[0])

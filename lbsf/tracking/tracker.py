@@ -133,8 +133,11 @@ class Tracker:
             input_example=example,
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS],
         )
-        if not self._client.search_registered_models(f"name = '{self.model_name}'"):
+        try:
             self._client.create_registered_model(self.model_name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
         version = self._client.create_model_version(self.model_name, info.model_uri, run.run_id)
         self._client.set_registered_model_alias(self.model_name, CHALLENGER, version.version)
         return self._model(version)
