@@ -11,6 +11,14 @@ from pyspark.sql import SparkSession
 
 from lbsf.config.models import SparkConfig
 
+# What every session has, the platform's own too: days are UTC days, and a value that cannot be read as its
+# type is null, so that the contract refuses its row and the job goes on.
+_ALWAYS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "false",
+    "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+}
+
 
 def jar_cache() -> Path:
     """Folder of Delta's jars, keyed by Delta's version, under the user's cache folder."""
@@ -22,17 +30,16 @@ def get_spark(config: SparkConfig) -> SparkSession:
     """The active Spark session, or a new local one.
 
     On Databricks, and under spark-submit, the session that is there is used as it is; only the time
-    zone is set, because days are UTC days throughout.
+    zone and how values are read are set.
     """
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        active.conf.set("spark.sql.session.timeZone", "UTC")
-        return active
-    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+    spark = SparkSession.getActiveSession()
+    if spark is None and "DATABRICKS_RUNTIME_VERSION" in os.environ:
         spark = SparkSession.builder.getOrCreate()
-        spark.conf.set("spark.sql.session.timeZone", "UTC")
-        return spark
-    return _local(config)
+    if spark is None:
+        spark = _local(config)
+    for key, value in _ALWAYS.items():
+        spark.conf.set(key, value)
+    return spark
 
 
 def _local(config: SparkConfig) -> SparkSession:
@@ -44,7 +51,6 @@ def _local(config: SparkConfig) -> SparkSession:
     settings = {
         "spark.driver.memory": config.driver_memory,
         "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
-        "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.execution.arrow.pyspark.enabled": "true",

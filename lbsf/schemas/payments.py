@@ -35,20 +35,22 @@ PAYMENTS = TableSchema(
     ),
 )
 
+_QUARANTINE_COLUMNS = (
+    Column("quarantine_id", StringType(), "SHA-256 of source_file and row: the same bad row is stored once"),
+    Column("row", StringType(), "the source's row as JSON, its columns that are not null"),
+    Column("reasons", ArrayType(StringType()), "each rule that it broke"),
+    Column("occurrences", LongType(), "how often the identical row stood in the file"),
+    Column("source", StringType(), "name of the source mapping"),
+    Column("source_file", StringType(), "file that held it"),
+    Column("run_id", StringType(), "ingest run that first saw it"),
+    Column("quarantined_at", TimestampType(), "when it was stored, UTC"),
+)
+
 PAYMENTS_QUARANTINE = TableSchema(
     name="payments_quarantine",
-    purpose="Rows that broke the contract, as they came, so that they can be mended at their source.",
+    purpose="Payments that broke the contract, as they came, so that they can be mended at their source.",
     key=("quarantine_id",),
-    columns=(
-        Column("quarantine_id", StringType(), "SHA-256 of source_file and row: the same bad row is stored once"),
-        Column("row", StringType(), "the source's row as JSON, all its columns"),
-        Column("reasons", ArrayType(StringType()), "each rule that it broke"),
-        Column("occurrences", LongType(), "how often the identical row stood in the file"),
-        Column("source", StringType(), "name of the source mapping"),
-        Column("source_file", StringType(), "file that held it"),
-        Column("run_id", StringType(), "ingest run that first saw it"),
-        Column("quarantined_at", TimestampType(), "when it was stored, UTC"),
-    ),
+    columns=_QUARANTINE_COLUMNS,
 )
 
 LABELS = TableSchema(
@@ -61,6 +63,13 @@ LABELS = TableSchema(
         Column("label", IntegerType(), "1: defaulted, 0: did not"),
         Column("matured_on", DateType(), "day on which the outcome was known"),
     ),
+)
+
+LABELS_QUARANTINE = TableSchema(
+    name="labels_quarantine",
+    purpose="Labels that broke the contract, as they came, so that they can be mended at their source.",
+    key=("quarantine_id",),
+    columns=_QUARANTINE_COLUMNS,
 )
 
 SYNTHETIC_TRUTH = TableSchema(

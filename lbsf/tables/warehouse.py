@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -63,7 +64,13 @@ class Warehouse:
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return table.conform(reader.load(self.location(table)))
+        try:
+            rows = reader.load(self.location(table))
+        except AnalysisException as error:
+            if version is None:
+                raise
+            raise InputError(f"table {table.name} has no version {version}: {str(error).splitlines()[0]}") from None
+        return table.conform(rows)
 
     def data_files(self, table: TableSchema, version: int) -> list[DataFile]:
         """The snapshot's Parquet files as local paths, in a stable order, with their row counts."""
@@ -165,9 +172,9 @@ class Warehouse:
         if self.storage.database is None:
             return
         self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {self.storage.database}")
+        location = self.location(table).replace("\\", "\\\\").replace("'", "\\'")
         self.spark.sql(
-            f"CREATE TABLE IF NOT EXISTS {self.storage.database}.{table.name} "
-            f"USING DELTA LOCATION '{self.location(table)}'"
+            f"CREATE TABLE IF NOT EXISTS {self.storage.database}.{table.name} USING DELTA LOCATION '{location}'"
         )
 
     @contextmanager

@@ -1,0 +1,131 @@
+"""The contract: what a payment or a label must be to be stored, and which rules a row breaks.
+
+Both checks give a table's typed columns and `reasons`: null where the row keeps the contract, else one text
+for each rule that it breaks. An amount of zero is a payment (a purchase wholly paid by a coupon); an amount
+with more than two decimals is rounded half up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from lbsf.config.models import IngestConfig
+
+
+@dataclass(frozen=True)
+class Received:
+    """One ingest run.
+
+    Attributes:
+        source: the mapping's name.
+        at: instant of the run, with a time zone; a payment at or after it is in the future.
+        run_id: identifies the run.
+    """
+
+    source: str
+    at: datetime
+    run_id: str
+
+
+def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received) -> DataFrame:
+    """Types and checks payments.
+
+    Args:
+        mapped: `read_source`'s columns of a mapping of payments.
+        rules: the limits.
+        received: the run.
+
+    Returns:
+        The columns of PAYMENTS, reasons, source_row and source_file.
+    """
+    amount, paid_at, paid_on = F.col("amount"), F.col("paid_at"), F.col("paid_on")
+    size = F.abs("amount_as_double")
+    beyond = (size > rules.max_amount) & ~F.isnan(size)
+    broken = {
+        **{f"{name} is missing": F.col(name).isNull() for name in ("payment_id", "user_id", "merchant_id")},
+        "paid_at is missing or no time": paid_at.isNull(),
+        "paid_at is in the future": paid_at >= F.lit(received.at),
+        "paid_at is before ingest.earliest_paid_on": paid_on < F.lit(rules.earliest_paid_on),
+        "amount is missing or no number": size.isNull() | (amount.isNull() & ~beyond),
+        "amount is beyond ingest.max_amount": beyond,
+        "currency is missing": F.col("currency").isNull(),
+        "currency is not in ingest.currencies": ~F.col("currency").isin(*rules.currencies),
+    }
+    typed = mapped.select(
+        *(_text(name).alias(name) for name in ("payment_id", "user_id", "merchant_id")),
+        _cast("paid_at", "timestamp").alias("paid_at"),
+        F.to_date(_cast("paid_at", "timestamp")).alias("paid_on"),
+        _cast("amount", "decimal(18,2)").alias("amount"),
+        _cast("amount", "double").alias("amount_as_double"),
+        *(_text(name).alias(name) for name in ("currency", "category", "channel", "merchant_name", "description")),
+        F.lit(received.at).alias("ingested_at"),
+        F.lit(received.source).alias("source"),
+        "source_row",
+        "source_file",
+    )
+    return typed.withColumn("reasons", _reasons(broken)).drop("amount_as_double")
+
+
+def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFrame:
+    """Types and checks labels.
+
+    Rows that give one user and day different labels are all refused, and so is a row that contradicts
+    the label stored: nobody can tell which is right.
+
+    Args:
+        mapped: `read_source`'s columns of a mapping of labels.
+        stored: the labels stored so far.
+
+    Returns:
+        The columns of LABELS, reasons, source_row and source_file.
+    """
+    key = ["user_id", "observed_on"]
+    observed_on, matured_on = F.col("observed_on"), F.col("matured_on")
+    number = F.col("label_as_double")
+    typed = mapped.select(
+        _text("user_id").alias("user_id"),
+        _cast("observed_on", "date").alias("observed_on"),
+        # As a double first: as an integer 0.7 would become 0.
+        _cast("label", "double").alias("label_as_double"),
+        _cast("matured_on", "date").alias("matured_on"),
+        "source_row",
+        "source_file",
+    ).withColumn("label", F.when(number.isin(0.0, 1.0), number).cast("int"))
+    same_key = Window.partitionBy(*key)
+    keyed = F.col("user_id").isNotNull() & observed_on.isNotNull()
+    broken = {
+        "user_id is missing": F.col("user_id").isNull(),
+        "observed_on is missing or no day": observed_on.isNull(),
+        "matured_on is missing or no day": matured_on.isNull(),
+        "matured_on is before observed_on": matured_on < observed_on,
+        "label is not 0 or 1": F.col("label").isNull(),
+        "another row has another label": keyed & (F.min("label").over(same_key) < F.max("label").over(same_key)),
+    }
+    if stored is not None:
+        typed = typed.join(stored.select(*key, F.col("label").alias("stored_label")), on=key, how="left")
+        broken["another label is stored"] = F.col("stored_label") != F.col("label")
+    return typed.withColumn("reasons", _reasons(broken)).select(
+        *key, "label", "matured_on", "reasons", "source_row", "source_file"
+    )
+
+
+def _text(name: str) -> Column:
+    """A column as text; blank is null."""
+    text = F.col(name).cast("string")
+    return F.when(F.trim(text) != "", text)
+
+
+def _cast(name: str, to: str) -> Column:
+    """A column as `to`; null where a value has no such form."""
+    return F.expr(f"try_cast({name} AS {to})")
+
+
+def _reasons(broken: dict[str, Column]) -> Column:
+    """The texts of the rules that are true, null where none is. A rule over a null is not broken."""
+    texts = [F.when(rule, F.lit(text)) for text, rule in broken.items()]
+    # The array is made for bad rows alone.
+    return F.when(F.coalesce(*texts).isNotNull(), F.array_compact(F.array(*texts)))

@@ -1,0 +1,201 @@
+"""Source mappings: where a delivery is, and for each of our columns a Spark SQL expression over its columns.
+
+A mapping (conf/sources/NAME.yaml):
+
+    name: my_bank                     # stored with each payment
+    table: payments                   # or labels
+    format: csv                       # csv, parquet, json, delta
+    path: "{root}/raw/payments"       # a file, a folder (with partition folders), or a glob
+    options: {header: true}           # of Spark's reader
+    schema: null                      # DDL of the source's columns; null: as the files say, in CSV all strings
+    columns:
+      payment_id: txn_id
+      paid_at: to_timestamp(booked, 'dd.MM.yyyy HH:mm')
+      currency: "'EUR'"
+
+In `path`, `{root}` is storage.root, `{project}` is the folder above conf/, `${NAME:-default}` is an environment
+variable with its default. A relative path is relative to the working directory.
+
+A payment's expressions must give the same row the same values each time: no uuid(), no now(). A source in
+several currencies is converted to one in its `amount` and `currency`: a fold adds what it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from py4j.protocol import Py4JJavaError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lbsf.config.loader import describe, read_yaml
+from lbsf.config.models import Identifier
+from lbsf.errors import ConfigurationError, InputError
+from lbsf.schemas import LABELS, PAYMENTS, TableSchema
+
+TABLES = {"payments": PAYMENTS, "labels": LABELS}
+REQUIRED = {
+    "payments": ("payment_id", "user_id", "merchant_id", "paid_at", "amount", "currency"),
+    "labels": ("user_id", "observed_on", "label", "matured_on"),
+}
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "payments": ("category", "channel", "merchant_name", "description"),
+    "labels": (),
+}
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+
+class SourceMapping(BaseModel):
+    """One source's format, place and columns. Frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Identifier
+    table: Literal["payments", "labels"]
+    format: Literal["csv", "parquet", "json", "delta"]
+    path: str = Field(min_length=1)
+    options: dict[str, str | bool | int | float] = {}
+    schema_ddl: str | None = Field(default=None, alias="schema")
+    columns: dict[str, str]
+
+    _file: Path = PrivateAttr(default=Path("mapping"))
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> SourceMapping:
+        required, optional = REQUIRED[self.table], OPTIONAL[self.table]
+        problems = [f"column {name} is missing" for name in required if name not in self.columns]
+        problems += [
+            f"column {name} is not one of {', '.join((*required, *optional))}"
+            for name in self.columns
+            if name not in (*required, *optional)
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def file(self) -> Path:
+        """The file that holds the mapping; errors name it."""
+        return self._file
+
+    def location(self, root: str, path: str | None = None) -> str:
+        """`path`, or else the mapping's own, with `{root}`, `{project}` and `${NAME:-default}` filled in.
+
+        Raises:
+            ConfigurationError: an environment variable without a default is not set.
+        """
+
+        def value(match: re.Match[str]) -> str:
+            found = os.environ.get(match["name"]) or match["default"]
+            if found is None:
+                raise ConfigurationError(
+                    f"{self.file}: path {self.path} names the environment variable {match['name']}, which is not set"
+                )
+            return found
+
+        project = self.file.resolve().parents[2]
+        text = _VARIABLE.sub(value, self.path if path is None else path)
+        return text.replace("{root}", root.rstrip("/")).replace("{project}", str(project))
+
+
+def load_mapping(file: str | Path, table: TableSchema) -> SourceMapping:
+    """Reads a mapping for `table` (PAYMENTS or LABELS).
+
+    Raises:
+        ConfigurationError: the file is missing or not YAML, a key or a column is missing or unknown, or
+            it maps another table.
+    """
+    path = Path(file)
+    try:
+        mapping = SourceMapping.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {describe(error)}") from None
+    if mapping.table != table.name:
+        raise ConfigurationError(f"{path}: maps {mapping.table}, this job takes a mapping of {table.name}")
+    mapping._file = path
+    return mapping
+
+
+def read_source(spark: SparkSession, mapping: SourceMapping, root: str, path: str | None = None) -> DataFrame:
+    """The source's rows in our columns, unchecked.
+
+    Args:
+        spark: the session.
+        mapping: what to read.
+        root: storage.root.
+        path: read this instead of the mapping's own path (one day's file).
+
+    Returns:
+        Each of the table's mapped columns with the type that its expression has (null where it is optional
+        and not mapped); source_row, the source's own columns as JSON without the null ones; source_file.
+
+    Raises:
+        InputError: nothing is there, it cannot be opened, or an expression does not fit its columns.
+    """
+    source = _open(spark, mapping, mapping.location(root), None if path is None else mapping.location(root, path))
+    types = {column.name: column.type.simpleString() for column in TABLES[mapping.table].columns}
+    columns = []
+    for name in (*REQUIRED[mapping.table], *OPTIONAL[mapping.table]):
+        expression = mapping.columns.get(name, "cast(null as string)")
+        try:
+            column = F.expr(expression).alias(name)
+            source.select(column).select(F.expr(f"try_cast({name} AS {types[name]})"))
+        except AnalysisException as error:
+            raise InputError(
+                f"{mapping.file}: column {name}: {expression!r} cannot be read from the source: {_reason(error)} "
+                f"(its columns: {', '.join(source.columns)})"
+            ) from None
+        columns.append(column)
+    return source.select(
+        *columns,
+        F.to_json(F.struct("*")).alias("source_row"),
+        F.col("_metadata.file_path").alias("source_file"),
+    )
+
+
+def _open(spark: SparkSession, mapping: SourceMapping, usual: str, other: str | None) -> DataFrame:
+    location = usual if other is None else other
+    # A CSV file whose header names other columns is refused rather than read by position.
+    options: dict[str, str | bool | int | float] = {"enforceSchema": False} if mapping.format == "csv" else {}
+    if other is not None and other.startswith(f"{usual.rstrip('/')}/") and mapping.format != "delta":
+        # A part of the usual folder has the columns of its partition folders too.
+        options |= {"basePath": usual}
+    try:
+        reader = spark.read.format(mapping.format).options(**{**options, **mapping.options})
+        if mapping.schema_ddl is not None:
+            reader = reader.schema(mapping.schema_ddl)
+        source = reader.load(location)
+    except Py4JJavaError as error:
+        fault = file_fault(error)
+        if fault is None:
+            raise
+        raise InputError(f"{mapping.file}: {location} cannot be opened as {mapping.format}: {fault}") from None
+    except PySparkException as error:
+        if error.getErrorClass() == "PATH_NOT_FOUND":
+            raise InputError(f"{mapping.file}: there is nothing at {location}") from None
+        raise InputError(f"{mapping.file}: {location} cannot be opened as {mapping.format}: {_reason(error)}") from None
+    if not source.columns:
+        raise InputError(f"{mapping.file}: {location} holds no rows")
+    return source
+
+
+def file_fault(error: Exception) -> str | None:
+    """What Spark says of a file that it cannot read; None where the fault is another."""
+    marks = ("CANNOT_READ_FILE_FOOTER", "while reading file", "CSV header does not conform")
+    for line in str(error).splitlines():
+        for mark in marks:
+            if mark in line:
+                return line[line.index(mark) :].strip()
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of one of Spark's messages, without its error class and its plan."""
+    text = str(error).strip().splitlines()[0]
+    return re.sub(r"^\[[A-Z_.]+\]\s*", "", text).split(";")[0].strip()

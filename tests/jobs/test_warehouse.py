@@ -1,0 +1,228 @@
+"""The warehouse on real Delta: what each write leaves, at which version, and what it refuses."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import DateType, IntegerType, StringType
+
+from lbsf.config.models import StorageConfig
+from lbsf.errors import InputError, SchemaMismatchError
+from lbsf.schemas import Column, TableSchema
+from lbsf.tables import DataFile, Warehouse, has_rows, local_path
+
+VISITS = TableSchema(
+    name="visits",
+    purpose="One row a visit.",
+    key=("visit_id",),
+    partition_by="day",
+    columns=(
+        Column("visit_id", StringType(), "which"),
+        Column("day", DateType(), "when"),
+        Column("minutes", IntegerType(), "how long", nullable=True),
+    ),
+)
+PLAIN = TableSchema(name="plain", purpose="No partition.", key=("visit_id", "day"), columns=VISITS.columns)
+FIRST, SECOND = date(2025, 1, 1), date(2025, 1, 2)
+
+
+@pytest.fixture
+def warehouse(spark: SparkSession, tmp_path: Path) -> Warehouse:
+    return Warehouse(spark, StorageConfig(root=str(tmp_path / "store"), database=None))
+
+
+@pytest.fixture
+def visits(spark: SparkSession) -> Any:
+    return lambda *rows: spark.createDataFrame(list(rows), VISITS.struct)
+
+
+def held(df: DataFrame) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in df.collect())
+
+
+def test_a_missing_table_says_which_job_is_due(warehouse: Warehouse) -> None:
+    assert not warehouse.exists(VISITS)
+    for use in (warehouse.read, warehouse.version):
+        with pytest.raises(InputError, match=r"table visits does not exist under .*: run the job that writes it first"):
+            use(VISITS)
+
+
+@pytest.mark.parametrize("table", [VISITS, PLAIN], ids=["partitioned", "plain"])
+def test_insert_new_keeps_the_first_delivery(warehouse: Warehouse, visits: Any, table: TableSchema) -> None:
+    assert warehouse.insert_new(table, visits(("a", FIRST, 1), ("b", SECOND, None)), ["visit_id"]) == 2
+    assert warehouse.version(table) == 0
+    # `a` comes again with other values, `c` is new.
+    assert warehouse.insert_new(table, visits(("a", SECOND, 9), ("c", FIRST, 3)), ["visit_id"]) == 1
+    assert held(warehouse.read(table)) == [("a", FIRST, 1), ("b", SECOND, None), ("c", FIRST, 3)]
+    assert warehouse.version(table) == 1
+
+
+def test_insert_new_of_nothing_new_leaves_the_version(warehouse: Warehouse, visits: Any) -> None:
+    rows = visits(("a", FIRST, 1), ("b", SECOND, 2))
+    assert [warehouse.insert_new(VISITS, rows, ["visit_id"]) for _ in range(3)] == [2, 0, 0]
+    assert warehouse.version(VISITS) == 0
+
+
+def test_insert_new_of_no_rows_makes_an_empty_table(warehouse: Warehouse, visits: Any) -> None:
+    assert warehouse.insert_new(VISITS, visits(), ["visit_id"]) == 0
+    assert held(warehouse.read(VISITS)) == []
+    assert warehouse.insert_new(VISITS, visits(("a", FIRST, 1)), ["visit_id"]) == 1
+
+
+def test_insert_new_matches_on_all_columns_named(warehouse: Warehouse, visits: Any) -> None:
+    warehouse.insert_new(PLAIN, visits(("a", FIRST, 1)), PLAIN.key)
+    assert warehouse.insert_new(PLAIN, visits(("a", SECOND, 2), ("a", FIRST, 3)), PLAIN.key) == 1
+    assert held(warehouse.read(PLAIN)) == [("a", FIRST, 1), ("a", SECOND, 2)]
+
+
+def test_insert_new_within_a_range_finds_the_stored_rows_of_the_range(warehouse: Warehouse, visits: Any) -> None:
+    warehouse.insert_new(VISITS, visits(*((f"v{number}", FIRST, number) for number in range(10))), ["visit_id"])
+    rows = visits(("v3", SECOND, 0), ("v5", SECOND, 0), ("v55", SECOND, 0))
+    assert warehouse.insert_new(VISITS, rows, ["visit_id"], within=("v3", "v55")) == 1
+    assert len(held(warehouse.read(VISITS))) == 11
+
+
+def test_insert_new_writes_one_file_a_day(warehouse: Warehouse, visits: Any) -> None:
+    rows = [(f"v{number}", date(2025, 1, 1 + number % 3), number) for number in range(300)]
+    warehouse.insert_new(VISITS, visits(*rows).repartition(8), ["visit_id"])
+    assert [(file.partition, file.rows) for file in warehouse.data_files(VISITS, 0)] == [
+        ("2025-01-01", 100),
+        ("2025-01-02", 100),
+        ("2025-01-03", 100),
+    ]
+
+
+def test_a_killed_first_write_leaves_no_table_and_no_hindrance(warehouse: Warehouse, visits: Any) -> None:
+    # What a writer leaves that dies before its commit: data files without a log.
+    visits(("x", FIRST, 1)).write.parquet(f"{warehouse.location(VISITS)}/day=2025-01-01")
+    assert not warehouse.exists(VISITS)
+    assert warehouse.insert_new(VISITS, visits(("a", FIRST, 1)), ["visit_id"]) == 1
+    assert held(warehouse.read(VISITS)) == [("a", FIRST, 1)]
+
+
+@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(deliveries=st.lists(st.sets(st.integers(0, 8), max_size=6), min_size=1, max_size=4))
+def test_any_split_into_deliveries_stores_each_row_once(
+    spark: SparkSession, visits: Any, tmp_path_factory: pytest.TempPathFactory, deliveries: list[set[int]]
+) -> None:
+    warehouse = Warehouse(spark, StorageConfig(root=str(tmp_path_factory.mktemp("store")), database=None))
+    added = 0
+    for number, delivery in enumerate(deliveries):
+        # Each delivery has its own day: the same visit comes again on another one.
+        rows = visits(*((f"v{visit}", date(2025, 1, 1 + number), number) for visit in delivery))
+        within = (f"v{min(delivery)}", f"v{max(delivery)}") if delivery else None
+        added += warehouse.insert_new(VISITS, rows, ["visit_id"], within)
+    stored = [row[0] for row in held(warehouse.read(VISITS))]
+    assert stored == sorted({f"v{visit}" for delivery in deliveries for visit in delivery})
+    assert added == len(stored)
+
+
+def test_other_columns_are_refused_before_anything_is_written(warehouse: Warehouse, spark: SparkSession) -> None:
+    rows = spark.sql("SELECT 'a' AS visit_id, date'2025-01-01' AS day, 1L AS minutes, 2 AS more")
+    problems = "column minutes is bigint, not int; column more is not declared"
+    for write in (
+        lambda: warehouse.insert_new(VISITS, rows, ["visit_id"]),
+        lambda: warehouse.overwrite(VISITS, rows),
+        lambda: warehouse.replace_day(VISITS, rows, FIRST),
+    ):
+        with pytest.raises(SchemaMismatchError, match=problems):
+            write()
+    assert not Path(warehouse.location(VISITS)).exists()
+
+
+def test_replace_day_replaces_that_day_alone(warehouse: Warehouse, visits: Any) -> None:
+    warehouse.replace_day(VISITS, visits(("a", FIRST, 1)), FIRST)
+    warehouse.replace_day(VISITS, visits(("b", SECOND, 2), ("c", SECOND, 3)), SECOND)
+    warehouse.replace_day(VISITS, visits(("d", SECOND, 4)), SECOND)
+    assert held(warehouse.read(VISITS)) == [("a", FIRST, 1), ("d", SECOND, 4)]
+
+
+def test_replace_day_refuses_rows_of_another_day(warehouse: Warehouse, visits: Any) -> None:
+    warehouse.replace_day(VISITS, visits(("a", FIRST, 1)), FIRST)
+    with pytest.raises(PySparkException, match="day = '2025-01-02'"):
+        warehouse.replace_day(VISITS, visits(("b", FIRST, 2)), SECOND)
+    assert held(warehouse.read(VISITS)) == [("a", FIRST, 1)]
+
+
+def test_replace_day_needs_a_partition(warehouse: Warehouse, visits: Any) -> None:
+    with pytest.raises(ValueError, match="table plain has no partition"):
+        warehouse.replace_day(PLAIN, visits(), FIRST)
+
+
+def test_overwrite_replaces_all_and_older_versions_stay_readable(warehouse: Warehouse, visits: Any) -> None:
+    warehouse.overwrite(VISITS, visits(("a", FIRST, 1)))
+    warehouse.overwrite(VISITS, visits(("b", SECOND, 2)))
+    assert warehouse.version(VISITS) == 1
+    assert held(warehouse.read(VISITS)) == [("b", SECOND, 2)]
+    assert held(warehouse.read(VISITS, version=0)) == [("a", FIRST, 1)]
+
+
+def test_reading_a_version_that_is_not_there_is_one_clear_line(warehouse: Warehouse, visits: Any) -> None:
+    warehouse.overwrite(VISITS, visits(("a", FIRST, 1)))
+    with pytest.raises(InputError, match="table visits has no version 7"):
+        warehouse.read(VISITS, version=7)
+
+
+def test_a_table_with_other_columns_than_declared_is_refused(warehouse: Warehouse, visits: Any) -> None:
+    warehouse.overwrite(VISITS, visits(("a", FIRST, 1)))
+    wider = TableSchema(
+        name="visits", purpose="", key=(), columns=(*VISITS.columns, Column("place", StringType(), "where"))
+    )
+    with pytest.raises(SchemaMismatchError, match="table visits: column place is missing"):
+        warehouse.read(wider)
+
+
+def test_data_files_are_the_snapshots_own(warehouse: Warehouse, visits: Any) -> None:
+    warehouse.overwrite(VISITS, visits(("a", FIRST, 1), ("b", SECOND, 2), ("c", SECOND, 3)).coalesce(1))
+    warehouse.overwrite(VISITS, visits(("d", FIRST, 4)).coalesce(1))
+    old, new = warehouse.data_files(VISITS, 0), warehouse.data_files(VISITS, 1)
+    assert [(file.rows, file.partition) for file in old] == [(1, "2025-01-01"), (2, "2025-01-02")]
+    assert [(file.rows, file.partition) for file in new] == [(1, "2025-01-01")]
+    assert all(isinstance(file, DataFile) and Path(file.path).is_file() for file in old + new)
+
+
+def test_a_row_group_holds_the_rows_asked_for(warehouse: Warehouse, visits: Any, spark: SparkSession) -> None:
+    before = spark.conf.get("parquet.block.size", None)
+    rows = visits(*((f"v{number}", FIRST, number) for number in range(250))).coalesce(1)
+    warehouse.replace_day(VISITS, rows, FIRST, row_group_rows=100)
+    parquet = pq.ParquetFile(warehouse.data_files(VISITS, 0)[0].path).metadata
+    assert [parquet.row_group(group).num_rows for group in range(parquet.num_row_groups)] == [100, 100, 50]
+    assert spark.conf.get("parquet.block.size", None) == before
+
+
+def test_a_database_makes_tables_known_to_sql(spark: SparkSession, visits: Any, tmp_path: Path) -> None:
+    warehouse = Warehouse(spark, StorageConfig(root=str(tmp_path / "a store's"), database="lbsf_test_warehouse"))
+    try:
+        warehouse.insert_new(VISITS, visits(("a", FIRST, 1)), ["visit_id"])
+        warehouse.insert_new(VISITS, visits(("b", FIRST, 2)), ["visit_id"])
+        assert held(spark.table("lbsf_test_warehouse.visits")) == [("a", FIRST, 1), ("b", FIRST, 2)]
+        assert spark.table("lbsf_test_warehouse.visits").schema["minutes"].metadata == {"comment": "how long"}
+    finally:
+        spark.sql("DROP SCHEMA IF EXISTS lbsf_test_warehouse CASCADE")
+
+
+def test_locations(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def location(root: str) -> str:
+        return Warehouse(spark, StorageConfig(root=root, database=None)).location(VISITS)
+
+    assert location("store") == f"{tmp_path}/store/tables/visits"
+    assert location("dbfs:/mnt/lbsf") == "dbfs:/mnt/lbsf/tables/visits"
+    assert location("s3://bucket/lbsf") == "s3://bucket/lbsf/tables/visits"
+    assert local_path("dbfs:/mnt/lbsf") == "/dbfs/mnt/lbsf"
+    assert local_path("file:///data") == "/data"
+    assert local_path("/data") == "/data"
+
+
+def test_has_rows(spark: SparkSession) -> None:
+    assert has_rows(spark.range(1))
+    assert not has_rows(spark.range(0))
