@@ -56,7 +56,7 @@ def ranked(spark: SparkSession, probabilities: list[float], config: Config) -> D
     return with_rank(spark.createDataFrame(rows, columns), config.scoring)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=30))
 def test_percentile_is_the_share_of_users_below(spark: SparkSession, config: Config, steps: list[int]) -> None:
     probabilities = [step / 30 for step in steps]
