@@ -31,12 +31,14 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
     with job.step("ingest_labels") as summary:
         mapping = load_mapping(source, LABELS)
         received = Received(mapping.name, datetime.now(UTC), uuid.uuid4().hex)
+        origin = f"{source}: {path or mapping.path}"
         rows = read_source(job.spark, mapping, job.config.storage.root, path)
         known = job.warehouse.read(LABELS) if job.warehouse.exists(LABELS) else None
         checked = check_labels(rows, known)
-        counts = count_rows(checked, mapping, day="observed_on", key="user_id")
+        counts = count_rows(checked, origin=origin, day="observed_on", key="user_id")
 
-        job.warehouse.insert_new(LABELS_QUARANTINE, refused(checked, received), LABELS_QUARANTINE.key)
+        if counts.refused or not job.warehouse.exists(LABELS_QUARANTINE):
+            job.warehouse.insert_new(LABELS_QUARANTINE, refused(checked, received), LABELS_QUARANTINE.key)
         labels = accepted(checked, LABELS, earliest="matured_on")
         stored = job.warehouse.insert_new(LABELS, labels, LABELS.key)
 

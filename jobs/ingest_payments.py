@@ -31,12 +31,14 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
     with job.step("ingest_payments") as summary:
         mapping = load_mapping(source, PAYMENTS)
         received = Received(mapping.name, datetime.now(UTC), uuid.uuid4().hex)
+        origin = f"{source}: {path or mapping.path}"
         rows = read_source(job.spark, mapping, job.config.storage.root, path)
         checked = check_payments(rows, job.config.ingest, received)
-        counts = count_rows(checked, mapping, day="paid_on", key="payment_id")
+        counts = count_rows(checked, origin=origin, day="paid_on", key="payment_id")
 
         # Quarantine first: where the second write fails, the next run finds both as they should be.
-        job.warehouse.insert_new(PAYMENTS_QUARANTINE, refused(checked, received), PAYMENTS_QUARANTINE.key)
+        if counts.refused or not job.warehouse.exists(PAYMENTS_QUARANTINE):
+            job.warehouse.insert_new(PAYMENTS_QUARANTINE, refused(checked, received), PAYMENTS_QUARANTINE.key)
         payments = accepted(checked, PAYMENTS, earliest="paid_at")
         stored = job.warehouse.insert_new(PAYMENTS, payments, PAYMENTS.key, within=counts.key_range)
 

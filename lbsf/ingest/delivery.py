@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from lbsf.errors import InputError
 from lbsf.ingest.contract import Received
-from lbsf.ingest.sources import SourceMapping, file_fault
+from lbsf.ingest.sources import file_fault
 from lbsf.schemas import TableSchema
 
 
@@ -31,12 +31,12 @@ class DeliveryCounts(NamedTuple):
     key_range: tuple[str, str] | None
 
 
-def count_rows(checked: DataFrame, mapping: SourceMapping, *, day: str, key: str) -> DeliveryCounts:
+def count_rows(checked: DataFrame, *, origin: str, day: str, key: str) -> DeliveryCounts:
     """Reads the whole delivery once, before anything is written.
 
     Args:
         checked: rows with `reasons`.
-        mapping: where they came from, for the errors.
+        origin: where they came from, for the errors.
         day: column whose distinct values are counted.
         key: column whose range is taken.
 
@@ -56,11 +56,11 @@ def count_rows(checked: DataFrame, mapping: SourceMapping, *, day: str, key: str
         unreadable = file_fault(error)
         if unreadable is None:
             raise
-        raise InputError(f"{mapping.file}: {unreadable}") from None
+        raise InputError(f"{origin}: {unreadable}") from None
     assert found is not None  # An aggregate without groups has one row.
     rows, bad, days, first, last = found
     if rows == 0:
-        raise InputError(f"{mapping.file}: {mapping.path} holds no rows")
+        raise InputError(f"{origin} holds no rows")
     return DeliveryCounts(rows, bad, days, None if first is None else (first, last))
 
 

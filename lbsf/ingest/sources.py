@@ -187,7 +187,15 @@ def _open(spark: SparkSession, mapping: SourceMapping, usual: str, other: str | 
 
 def file_fault(error: Exception) -> str | None:
     """What Spark says of a file that it cannot read; None where the fault is another."""
-    marks = ("CANNOT_READ_FILE_FOOTER", "while reading file", "CSV header does not conform")
+    marks = (
+        "CANNOT_READ_FILE_FOOTER",
+        "while reading file",
+        "CSV header does not conform",
+        # A packed file that was cut off or is not packed; Spark does not say which file.
+        "java.io.EOFException",
+        "java.util.zip.ZipException",
+        "not a gzip file",
+    )
     for line in str(error).splitlines():
         for mark in marks:
             if mark in line:
