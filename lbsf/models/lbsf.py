@@ -10,6 +10,8 @@ from lbsf.config.models import FoldConfig, ModelConfig
 from lbsf.models.batch import FoldBatch, owners, range_softmax, range_sum, starts
 from lbsf.models.fields import DAY, PaymentEncoder, TokenBag
 
+SIZE_GROUPS = 8
+
 
 class MerchantEncoder(nn.Module):
     """One vector per merchant: attention pooling over its payments, its name, its own statistics."""
@@ -120,7 +122,20 @@ class LBSF(nn.Module):
 
     def forward(self, batch: FoldBatch) -> Tensor:
         """Logits of default, (n,)."""
-        return self.user_logits(*self.by_user(self.merchant_vectors(batch), batch.merchant_count))
+        vectors, count = self.merchant_vectors(batch), batch.merchant_count
+        if not len(vectors):
+            return self.user_logits(*self.by_user(vectors, count))
+        # Users of like size go together, so that little of the attention is spent on padding.
+        groups = torch.argsort(count, stable=True).chunk(SIZE_GROUPS)
+        first = starts(count)
+        logits = []
+        for users in groups:
+            place = torch.arange(int(count[users].max()), device=count.device)
+            present = place < count[users][:, None]
+            merchants = (first[users][:, None] + place).clamp(max=len(vectors) - 1)
+            dense = vectors.index_select(0, merchants.flatten()).view(*merchants.shape, -1)
+            logits.append(self.user_logits(dense, present))
+        return torch.cat(logits)[torch.argsort(torch.cat(groups))]
 
     def merchant_vectors(self, batch: FoldBatch) -> Tensor:
         """(M, width): each merchant from its own payments alone."""
