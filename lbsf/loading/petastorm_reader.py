@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,11 @@ import pyarrow.parquet as pq
 from lbsf.errors import InputError
 from lbsf.loading.packed import LIST_COLUMNS, SECONDS_PER_DAY, PackedFolds
 
-# Petastorm announces its own use of deprecated PyArrow calls at every reader.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from petastorm import TransformSpec, make_batch_reader
+# Petastorm's threads announce its use of deprecated PyArrow calls at every row group.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\b")
+warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"petastorm\b")
+
+from petastorm import TransformSpec, make_batch_reader  # noqa: E402
 
 logging.getLogger("petastorm").setLevel(logging.ERROR)
 
@@ -50,25 +50,24 @@ def read_row_groups(
             f"{groups} row groups cannot be shared among {shards} ranks: "
             "build the examples with a smaller fold.row_group_users, or train with fewer ranks"
         )
-    with _quiet():
-        reader = make_batch_reader(
-            [f"file://{path}" for path in files],
-            schema_fields=["as_of", "label", *LIST_COLUMNS],
-            # One worker keeps the order of row groups, and so the training run, the same each time.
-            reader_pool_type="thread",
-            workers_count=1,
-            results_queue_size=4,
-            shuffle_row_groups=seed is not None,
-            seed=seed,
-            cur_shard=shard,
-            shard_count=shards,
-            num_epochs=epochs,
-            transform_spec=TransformSpec(
-                _pack,
-                edit_fields=[(name, np.bytes_, (), False) for name in _PACKED],
-                selected_fields=list(_PACKED),
-            ),
-        )
+    reader = make_batch_reader(
+        [f"file://{path}" for path in files],
+        schema_fields=["as_of", "label", *LIST_COLUMNS],
+        # One worker keeps the order of row groups, and so the training run, the same each time.
+        reader_pool_type="thread",
+        workers_count=1,
+        results_queue_size=4,
+        shuffle_row_groups=seed is not None,
+        seed=seed,
+        cur_shard=shard,
+        shard_count=shards,
+        num_epochs=epochs,
+        transform_spec=TransformSpec(
+            _pack,
+            edit_fields=[(name, np.bytes_, (), False) for name in _PACKED],
+            selected_fields=list(_PACKED),
+        ),
+    )
     # Stopped by hand: leaving the reader's own context prints a line to standard output each time.
     try:
         for row_group in reader:
@@ -136,10 +135,3 @@ def _unpack(row_group: Any) -> PackedFolds:
     packed = PackedFolds(**columns)
     packed.check()
     return packed
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
