@@ -68,7 +68,7 @@ def best_auc(label: NDArray[np.int32], probability: NDArray[np.float64]) -> floa
 
 
 def _write_payments(job: Job, rows: DataFrame) -> dict[str, int]:
-    """Daily files, each in order of time; counts of the rows by kind."""
+    """Daily files; counts of the rows by kind."""
     observation = Observation("raw payments")
     counted = rows.observe(
         observation,
@@ -80,7 +80,6 @@ def _write_payments(job: Job, rows: DataFrame) -> dict[str, int]:
     writer = (
         counted.drop("kind")
         .repartition("delivered_on")
-        .sortWithinPartitions("delivered_on", "booked_at", "txn_id")
         .write.partitionBy("delivered_on")
         .option("partitionOverwriteMode", "static")
         .option("maxRecordsPerFile", MAX_FILE_ROWS)

@@ -73,29 +73,32 @@ def truth_chunk(config: SyntheticConfig, chunk: int) -> pa.Table:
     )
 
 
-def raw_payments(spark: SparkSession, config: SyntheticConfig) -> DataFrame:
-    """Raw rows of all users, RAW_DDL: the files' columns, the day of delivery, and the kind of row."""
+def raw_payments(spark: SparkSession, config: SyntheticConfig, tasks: int | None = None) -> DataFrame:
+    """Raw rows of all users, RAW_DDL: the files' columns, the day of delivery, and the kind of row.
+
+    The rows do not depend on `tasks`; None takes four a core, at most one a chunk.
+    """
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for chunk in batch.column(0).to_pylist():
                 yield from raw_chunk(config, chunk).to_batches(max_chunksize=ROWS_A_BATCH)
 
-    return _chunks(spark, config).mapInArrow(rows, RAW_DDL)
+    return _chunks(spark, config, tasks).mapInArrow(rows, RAW_DDL)
 
 
-def true_outcomes(spark: SparkSession, config: SyntheticConfig) -> DataFrame:
-    """One row a user, TRUTH_DDL: the label, its days, and the true probability."""
+def true_outcomes(spark: SparkSession, config: SyntheticConfig, tasks: int | None = None) -> DataFrame:
+    """One row a user, TRUTH_DDL: the label, its days, and the true probability. `tasks` as above."""
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for chunk in batch.column(0).to_pylist():
                 yield from truth_chunk(config, chunk).to_batches()
 
-    return _chunks(spark, config).mapInArrow(rows, TRUTH_DDL)
+    return _chunks(spark, config, tasks).mapInArrow(rows, TRUTH_DDL)
 
 
-def _chunks(spark: SparkSession, config: SyntheticConfig) -> DataFrame:
+def _chunks(spark: SparkSession, config: SyntheticConfig, tasks: int | None) -> DataFrame:
     chunks = chunk_count(config.users)
-    tasks = min(chunks, 4 * spark.sparkContext.defaultParallelism)
-    return spark.range(0, chunks, 1, numPartitions=tasks)
+    wanted = tasks or 4 * spark.sparkContext.defaultParallelism
+    return spark.range(0, chunks, 1, numPartitions=min(chunks, wanted))
