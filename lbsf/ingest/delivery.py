@@ -48,7 +48,8 @@ def count_rows(checked: DataFrame, *, origin: str, day: str, key: str) -> Delive
         found = checked.agg(
             F.count(F.lit(1)),
             F.count("reasons"),
-            F.count_distinct(F.when(good, F.col(day))),
+            # Not count_distinct, which would sort all rows by the day.
+            F.size(F.collect_set(F.when(good, F.col(day)))),
             F.min(F.when(good, F.col(key))),
             F.max(F.when(good, F.col(key))),
         ).head()
@@ -73,6 +74,8 @@ def accepted(checked: DataFrame, table: TableSchema, earliest: str) -> DataFrame
     rest = [earliest, *(name for name in table.column_names if name not in (*table.key, earliest))]
     return (
         checked.filter(F.col("reasons").isNull())
+        # The aggregate sorts; after the shuffle alone it sorts once, not before it as well.
+        .repartition(*table.key)
         .groupBy(*table.key)
         .agg(F.min(F.struct(*rest)).alias("first"))
         .select(*table.key, "first.*")
