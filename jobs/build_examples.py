@@ -111,5 +111,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_main(_add_arguments, run, argv)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__" and (status := main()):
+    sys.exit(status)

@@ -9,6 +9,7 @@ With --payments and --labels the same runs over your own data, from the mapping 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -52,7 +53,9 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     started = time.monotonic()
     best_auc = None
     if payments is None or labels is None:
-        best_auc = generate_payments.run(job).details["best AUC out of time"]
+        reachable = generate_payments.run(job).details["best AUC out of time"]
+        # A bank of a few users may have nobody in default in its last cohort.
+        best_auc = None if math.isnan(reachable) else reachable
         payments, labels = SIMULATED[job.config.synthetic.format], SIMULATED_LABELS
     ingest_payments.run(job, source=payments)
     ingest_labels.run(job, source=labels)
@@ -103,5 +106,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_main(_add_arguments, run, argv)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__" and (status := main()):
+    sys.exit(status)

@@ -99,7 +99,8 @@ class SourceMapping(BaseModel):
                 )
             return found
 
-        project = self.file.resolve().parents[2]
+        # conf/sources/NAME.yaml; a mapping kept nearer to the file system's root has no project above it.
+        project = Path("/", *self.file.resolve().parts[1:-3])
         text = _VARIABLE.sub(value, self.path if path is None else path)
         return text.replace("{root}", root.rstrip("/")).replace("{project}", str(project))
 
