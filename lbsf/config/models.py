@@ -146,7 +146,7 @@ class TrainingConfig(Section):
     threads_per_rank: Positive
     epochs: Positive
     patience: Positive = Field(description="epochs without a better validation AUC before stopping")
-    batch_users: Positive = Field(description="users a step and rank")
+    batch_users: Annotated[int, Field(ge=2)] = Field(description="users a step and rank")
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="of one rank; scaled by the ranks")
     warmup_share: Share = Field(description="share of all steps over which the learning rate rises")
     weight_decay: Annotated[float, Field(ge=0)]

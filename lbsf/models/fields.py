@@ -49,6 +49,7 @@ class TokenBag(nn.Module):
     def __init__(self, buckets: int, width: int):
         super().__init__()
         self.bag = nn.EmbeddingBag(buckets, width, mode="mean")
+        nn.init.normal_(self.bag.weight, std=0.1)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(W,) words cut by (E,) lengths -> (E, width)."""
@@ -83,7 +84,10 @@ class PaymentEncoder(nn.Module):
         self.month_day = nn.Embedding(31, width)
         self.description = TokenBag(token_buckets, width)
         self.fuse = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width), nn.GELU())
-        for table in (self.category, self.channel, self.hour, self.weekday, self.month_day, self.description.bag):
+        # What is bought says most; a random clock should not drown it at the start.
+        for table, std in ((self.category, 0.5), (self.channel, 0.1), (self.hour, 0.1)):
+            nn.init.normal_(table.weight, std=std)
+        for table in (self.weekday, self.month_day):
             nn.init.normal_(table.weight, std=0.1)
 
     def forward(self, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:

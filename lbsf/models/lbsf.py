@@ -8,9 +8,15 @@ from torch.nn import functional as F  # noqa: N812
 
 from lbsf.config.models import FoldConfig, ModelConfig
 from lbsf.models.batch import FoldBatch, owners, range_softmax, range_sum, starts
-from lbsf.models.fields import DAY, PaymentEncoder, TokenBag
+from lbsf.models.fields import DAY, PaymentEncoder, TokenBag, day_of_month
 
 SIZE_GROUPS = 8
+STATISTICS = 13
+# What counts as recent, against which a merchant's earlier payments are held.
+RECENT_DAYS = 60
+NIGHT_ENDS = 6
+# Brings the sum over a usual number of merchants to the size of their mean.
+MERCHANTS_SCALE = 32.0
 
 
 class MerchantEncoder(nn.Module):
@@ -22,7 +28,7 @@ class MerchantEncoder(nn.Module):
         self.score = nn.Linear(width, heads)
         self.value = nn.Linear(width, width)
         self.name = TokenBag(token_buckets, width)
-        self.statistics = nn.Linear(6, width)
+        self.statistics = nn.Linear(STATISTICS, width)
         self.fuse = nn.Sequential(nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
 
@@ -39,22 +45,48 @@ class MerchantEncoder(nn.Module):
 
 
 def _merchant_statistics(batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
-    """Frequency, recency, span, level and trend of each merchant's payments: (M, 6)."""
+    """Frequency, recency, beat, level and what changed of each merchant's payments: (M, STATISTICS)."""
     merchants = len(batch.merchant_len)
     count = batch.merchant_len.float()
     first = starts(batch.merchant_len)
+
+    def mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Mean of (P,) values over each merchant's payments, or over those of weight 1; 0 where none is."""
+        if weight is None:
+            return range_sum(values, merchant_of_payment, merchants) / count
+        total = range_sum(weight, merchant_of_payment, merchants)
+        return range_sum(values * weight, merchant_of_payment, merchants) / total.clamp(min=1.0)
+
     age = (as_of - batch.paid_at).float() / DAY
     newest, oldest = age[first + batch.merchant_len - 1], age[first]
     size = torch.log1p(batch.amount_cents.float().abs() / 100.0)
-    level = range_sum(size, merchant_of_payment, merchants) / count
-    # Slope of amount against time within the merchant, ridge keeps single payments at 0.
-    centred_age = age - (range_sum(age, merchant_of_payment, merchants) / count)[merchant_of_payment]
-    centred_size = size - level[merchant_of_payment]
-    covariance = range_sum(centred_age * centred_size, merchant_of_payment, merchants)
-    variance = range_sum(centred_age * centred_age, merchant_of_payment, merchants)
-    trend = -30.0 * covariance / (variance + 100.0)
+    late = (age <= RECENT_DAYS).float()
+    late_count = range_sum(late, merchant_of_payment, merchants)
+    both = ((late_count > 0) & (late_count < count)).float()
+    # A bill that is paid later each month drifts within its month; so does the time of day.
+    days = torch.div(batch.paid_at, DAY, rounding_mode="floor")
+    month_day = day_of_month(days).float()
+    night = ((batch.paid_at - days * DAY) < NIGHT_ENDS * 3_600).float()
+    gap = (oldest - newest) / (count - 1.0).clamp(min=1.0)
+    level = mean(size)
     return torch.stack(
-        [torch.log1p(count), torch.log1p(newest), newest / 90.0, (oldest - newest) / 90.0, level / 5.0, trend], dim=1
+        [
+            torch.log1p(count),
+            torch.log1p(newest),
+            newest / 90.0,
+            (oldest - newest) / 90.0,
+            torch.log1p(gap),
+            # How long it has been silent, measured in its own beat.
+            torch.tanh((newest - gap) / (gap + 7.0)),
+            torch.log1p(late_count),
+            late_count / count,
+            level / 5.0,
+            both * (mean(size, late) - mean(size, 1.0 - late)),
+            both * (mean(month_day, late) - mean(month_day, 1.0 - late)) / 5.0,
+            mean(night),
+            mean(torch.sign(batch.amount_cents.float())),
+        ],
+        dim=1,
     )
 
 
@@ -113,8 +145,10 @@ class LBSF(nn.Module):
             RelationalLayer(width, model.heads, model.dropout) for _ in range(model.relational_layers)
         )
         self.head = nn.Sequential(
-            nn.LayerNorm(2 * width),
-            nn.Linear(2 * width, width),
+            # How much a user pays for anything at all varies most and says least: without bringing each
+            # feature to its own scale over users, training spends its first epochs on that alone.
+            nn.BatchNorm1d(3 * width),
+            nn.Linear(3 * width, width),
             nn.GELU(),
             nn.Dropout(model.dropout),
             nn.Linear(width, 1),
@@ -128,14 +162,16 @@ class LBSF(nn.Module):
         # Users of like size go together, so that little of the attention is spent on padding.
         groups = torch.argsort(count, stable=True).chunk(SIZE_GROUPS)
         first = starts(count)
-        logits = []
+        represented = []
         for users in groups:
             place = torch.arange(int(count[users].max()), device=count.device)
             present = place < count[users][:, None]
             merchants = (first[users][:, None] + place).clamp(max=len(vectors) - 1)
-            dense = vectors.index_select(0, merchants.flatten()).view(*merchants.shape, -1)
-            logits.append(self.user_logits(dense, present))
-        return torch.cat(logits)[torch.argsort(torch.cat(groups))]
+            dense = vectors.index_select(0, merchants.flatten()).view(*merchants.shape, vectors.shape[1])
+            represented.append(self.user_vectors(dense, present))
+        in_order = torch.cat(represented)[torch.argsort(torch.cat(groups))]
+        logits: Tensor = self.head(in_order).squeeze(1)
+        return logits
 
     def merchant_vectors(self, batch: FoldBatch) -> Tensor:
         """(M, width): each merchant from its own payments alone."""
@@ -161,7 +197,7 @@ class LBSF(nn.Module):
         return dense.index_put((user, place), vectors), present
 
     def user_vectors(self, vectors: Tensor, present: Tensor) -> Tensor:
-        """(n, K, width) merchants and (n, K) bool -> (n, 2 * width) user representations."""
+        """(n, K, width) merchants and (n, K) bool -> (n, 3 * width) user representations."""
         n = len(vectors)
         everyone = torch.cat([self.user.expand(n, 1, -1), vectors], dim=1)
         there = F.pad(present, (1, 0), value=True)
@@ -171,10 +207,14 @@ class LBSF(nn.Module):
 
     @staticmethod
     def pool(everyone: Tensor, present: Tensor) -> Tensor:
-        """(n, 1 + K, width) the user's vector and the merchants', (n, K) bool -> (n, 2 * width)."""
+        """(n, 1 + K, width) the user's vector and the merchants', (n, K) bool -> (n, 3 * width).
+
+        The sum keeps what the mean loses, how many merchants of a kind there are; both are needed.
+        """
         merchants = everyone[:, 1:] * present[:, :, None]
-        mean = merchants.sum(1) / present.sum(1, keepdim=True).clamp(min=1)
-        return torch.cat([everyone[:, 0], mean], dim=1)
+        total = merchants.sum(1)
+        mean = total / present.sum(1, keepdim=True).clamp(min=1)
+        return torch.cat([everyone[:, 0], mean, total / MERCHANTS_SCALE], dim=1)
 
     def user_logits(self, vectors: Tensor, present: Tensor) -> Tensor:
         """(n, K, width) merchants and (n, K) bool -> (n,) logits."""

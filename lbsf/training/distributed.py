@@ -63,6 +63,13 @@ class DistributedTraining:
             self.optimizer.step()
 
 
+def average_buffers(model: nn.Module) -> None:
+    """Gives all ranks the mean of their running statistics (batch normalisation), so all score alike."""
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(hvd.allreduce(buffer, name=f"buffer.{name}"))
+
+
 def mean_over_ranks(value: float, name: str) -> float:
     """The mean of a number over all ranks."""
     return float(hvd.allreduce(torch.tensor(value, dtype=torch.float64), name=name))

@@ -122,6 +122,7 @@ class _Trainer:
             payments += packed.payments
             on_event({"event": "step", "epoch": epoch, "step": step + 1, "loss": float(loss.detach())})
         batches.close()
+        distributed.average_buffers(self.model)
         seconds = time.monotonic() - started
         mean_loss = distributed.mean_over_ranks(losses / self.plan.steps_per_epoch, "loss")
         if not math.isfinite(mean_loss):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lbsf.loading.packed import PackedFolds, gather_ranges
 from lbsf.models.batch import FoldBatch, range_softmax
 from lbsf.models.fields import day_of_month
-from lbsf.models.lbsf import LBSF
+from lbsf.models.lbsf import LBSF, MERCHANTS_SCALE
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -95,7 +95,7 @@ def plain_logit(model: LBSF, one: PackedFolds) -> Tensor:
         tokens = tokens + layer.out(torch.einsum("hij,jhd->ihd", weights, v).flatten(1))
         tokens = tokens + layer.forward_part(layer.norm_forward(tokens))
     mean = tokens[1:].mean(0) if vectors else torch.zeros(model.user.shape)
-    return model.head(torch.cat([tokens[0], mean]))[0]
+    return model.head(torch.cat([tokens[0], mean, tokens[1:].sum(0) / MERCHANTS_SCALE])[None])[0, 0]
 
 
 def plain_merchant(model: LBSF, one: PackedFolds) -> Tensor:
@@ -125,8 +125,9 @@ def reorder_one(one: PackedFolds, merchant: int) -> PackedFolds:
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_are_finite_with_empty_users(training: bool) -> None:
     model = LBSF(MODEL, FOLD).train(training)
-    rows = [fold_row("empty", {}), *random_rows(6, seed=6), fold_row("one", {"m": [payment(0.5)]})]
-    for batch in (rows, rows[:1]):  # the second holds no payment at all
+    empty = [fold_row("empty", {}), fold_row("empty too", {})]
+    rows = [*empty, *random_rows(6, seed=6), fold_row("one", {"m": [payment(0.5)]})]
+    for batch in (rows, empty):  # the second holds no payment at all
         model.zero_grad()
         logits = model(FoldBatch.from_packed(pack(batch)))
         F.binary_cross_entropy_with_logits(logits, torch.arange(len(batch)) % 2 * 1.0).backward()
