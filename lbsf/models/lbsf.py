@@ -147,7 +147,7 @@ class LBSF(nn.Module):
         self.head = nn.Sequential(
             # How much a user pays for anything at all varies most and says least: without bringing each
             # feature to its own scale over users, training spends its first epochs on that alone.
-            nn.BatchNorm1d(3 * width),
+            nn.BatchNorm1d(3 * width, momentum=0.03),
             nn.Linear(3 * width, width),
             nn.GELU(),
             nn.Dropout(model.dropout),
