@@ -182,8 +182,7 @@ class Warehouse:
         """Within it, Spark's Parquet writer closes a row group after exactly `rows` rows.
 
         The writer bounds a row group by bytes alone, but looks at its size only after so many rows: a
-        size that is always exceeded, looked at every `rows` rows, is a limit in rows. Delta passes
-        Parquet's settings on from the session only, not from a writer's options.
+        size that is always exceeded, looked at every `rows` rows, is a limit in rows.
         """
         if rows is None:
             yield
