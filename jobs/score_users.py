@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
@@ -19,6 +18,7 @@ from lbsf.errors import InputError
 from lbsf.models.artifact import ModelCard, load_card, require_spec
 from lbsf.schemas import FOLDS, SCORES
 from lbsf.scoring import ModelFiles, score_folds, with_rank
+from lbsf.session import settings_of
 
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
@@ -41,7 +41,8 @@ def run(job: Job, *, as_of: date) -> Summary:
         folds = warehouse.read(FOLDS, folds_version).where(F.col("as_of") == F.lit(as_of))
         champion = job.tracker.fetch(CHAMPION)
         summary.rows_in = _check_folds(folds, as_of, load_card(champion.folder))
-        with _arrow_batches(job.spark, scoring.batch_users):
+        # Spark's own 10,000 folds at a time would be gigabytes.
+        with settings_of(job.spark, {ARROW_ROWS: str(scoring.batch_users)}):
             files = ModelFiles.read(champion.folder)
             # The ranks read the scores twice, and the network is far dearer than the disk.
             raw = score_folds(folds, files, scoring.batch_users, scoring.reasons).persist()
@@ -76,17 +77,6 @@ def _check_folds(folds: DataFrame, as_of: date, card: ModelCard) -> int:
     for spec in specs:
         require_spec(card, spec)
     return sum(specs.values())
-
-
-@contextmanager
-def _arrow_batches(spark: SparkSession, rows: int) -> Iterator[None]:
-    """Hands tasks so many rows at a time: Spark's own 10,000 folds would be gigabytes."""
-    before = spark.conf.get(ARROW_ROWS)
-    spark.conf.set(ARROW_ROWS, str(rows))
-    try:
-        yield
-    finally:
-        spark.conf.set(ARROW_ROWS, str(before))
 
 
 def _counts(scores: DataFrame) -> tuple[dict[str, int], int]:

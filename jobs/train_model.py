@@ -38,12 +38,14 @@ def run(job: Job) -> Summary:
     Returns:
         Summary with rows_in examples and details of the held-out split.
     """
+    from lbsf.loading.petastorm_reader import require_row_groups
     from lbsf.training.plan import Split, TrainingPlan
 
     with job.step("train_model") as summary:
         version = job.warehouse.version(EXAMPLES)
         splits = _splits(job.warehouse.data_files(EXAMPLES, version))
-        _require_row_groups(splits["train"][0], job.config.training.ranks)
+        # Found out here, before any rank is started.
+        require_row_groups(splits["train"][0], job.config.training.ranks)
         example = _example(job, version)
         with job.tracker.run("train") as tracked:
             output = job.root / "training" / tracked.run_id
@@ -90,18 +92,6 @@ def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
                 "both classes are needed: build examples from more labels"
             )
     return splits
-
-
-def _require_row_groups(files: tuple[str, ...], ranks: int) -> None:
-    """Each rank needs a row group of its own to train on; found out before any rank is started."""
-    from lbsf.loading.petastorm_reader import count_row_groups
-
-    groups = count_row_groups(files)
-    if groups < ranks:
-        raise InputError(
-            f"table examples, split train: {groups} row groups cannot be shared among {ranks} ranks: "
-            "build the examples with a smaller fold.row_group_users, or set fewer training.ranks"
-        )
 
 
 def _example(job: Job, version: int) -> pd.DataFrame:

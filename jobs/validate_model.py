@@ -18,7 +18,6 @@ from lbsf.schemas import EXAMPLES
 
 def run(job: Job) -> Summary:
     """Scores the out-of-time test (the hash test where there is none) with both models and judges."""
-    from lbsf.loading.packed import PackedFolds
     from lbsf.loading.petastorm_reader import every_user_once
     from lbsf.models.artifact import load_model, require_spec
     from lbsf.models.predict import predict_probabilities
@@ -33,11 +32,7 @@ def run(job: Job) -> Summary:
         if split is None:
             raise InputError("table examples has neither an out_of_time nor a test split: nothing to validate on")
         paths = [f.path for f in files if f.partition == split]
-
-        def batches() -> list[PackedFolds]:
-            return list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
-
-        held_out = batches()
+        held_out = list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
         label = np.concatenate([packed.label for packed in held_out if packed.label is not None]).astype(float)
         probabilities = {}
         for role, registered in (("challenger", challenger), ("champion", champion)):

@@ -44,12 +44,7 @@ def read_row_groups(
     Raises:
         InputError: there are fewer row groups than shards.
     """
-    groups = count_row_groups(files)
-    if groups < shards:
-        raise InputError(
-            f"{groups} row groups cannot be shared among {shards} ranks: "
-            "build the examples with a smaller fold.row_group_users, or train with fewer ranks"
-        )
+    require_row_groups(files, shards)
     reader = make_batch_reader(
         [f"file://{path}" for path in files],
         schema_fields=["as_of", "label", *LIST_COLUMNS],
@@ -75,6 +70,16 @@ def read_row_groups(
     finally:
         reader.stop()
         reader.join()
+
+
+def require_row_groups(files: Sequence[str], ranks: int) -> None:
+    """Raises InputError where there are fewer row groups than ranks: each rank trains on its own."""
+    groups = count_row_groups(files)
+    if groups < ranks:
+        raise InputError(
+            f"{groups} row groups cannot be shared among {ranks} ranks: "
+            "build the examples with a smaller fold.row_group_users, or train with fewer ranks"
+        )
 
 
 def count_row_groups(files: Sequence[str]) -> int:

@@ -157,18 +157,9 @@ class LBSF(nn.Module):
     def forward(self, batch: FoldBatch) -> Tensor:
         """Logits of default, (n,)."""
         vectors, count = self.merchant_vectors(batch), batch.merchant_count
-        if not len(vectors):
-            return self.user_logits(*self.by_user(vectors, count))
         # Users of like size go together, so that little of the attention is spent on padding.
         groups = torch.argsort(count, stable=True).chunk(SIZE_GROUPS)
-        first = starts(count)
-        represented = []
-        for users in groups:
-            place = torch.arange(int(count[users].max()), device=count.device)
-            present = place < count[users][:, None]
-            merchants = (first[users][:, None] + place).clamp(max=len(vectors) - 1)
-            dense = vectors.index_select(0, merchants.flatten()).view(*merchants.shape, vectors.shape[1])
-            represented.append(self.user_vectors(dense, present))
+        represented = [self.user_vectors(*self.by_user(vectors, count, users)) for users in groups]
         in_order = torch.cat(represented)[torch.argsort(torch.cat(groups))]
         logits: Tensor = self.head(in_order).squeeze(1)
         return logits
@@ -182,19 +173,23 @@ class LBSF(nn.Module):
         return vectors
 
     @staticmethod
-    def by_user(vectors: Tensor, merchant_count: Tensor) -> tuple[Tensor, Tensor]:
-        """Sets (M, width) merchant vectors out by user.
+    def by_user(vectors: Tensor, merchant_count: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Sets the merchant vectors of some users out by user.
+
+        Args:
+            vectors: (M, width), the merchants of all users.
+            merchant_count: (n,) int64, merchants of each user; sums to M.
+            users: (g,) int64, positions of the users that are wanted.
 
         Returns:
-            (n, K, width) with zeros behind a user's last merchant, K the most merchants of a user;
-            (n, K) bool, where a merchant is.
+            (g, K, width) with other merchants' vectors behind a user's last merchant, K the most
+            merchants of a wanted user; (g, K) bool, where a merchant of the user is.
         """
-        n, k = len(merchant_count), int(merchant_count.max()) if len(merchant_count) else 0
-        present = torch.arange(k, device=vectors.device)[None, :] < merchant_count[:, None]
-        dense = torch.zeros((n, k, vectors.shape[1]), dtype=vectors.dtype, device=vectors.device)
-        user = owners(merchant_count)
-        place = torch.arange(len(vectors), device=vectors.device) - starts(merchant_count)[user]
-        return dense.index_put((user, place), vectors), present
+        count = merchant_count[users]
+        place = torch.arange(int(count.max()) if len(users) else 0, device=vectors.device)
+        merchants = (starts(merchant_count)[users][:, None] + place).clamp(max=len(vectors) - 1)
+        dense = vectors.index_select(0, merchants.flatten()).view(*merchants.shape, vectors.shape[1])
+        return dense, place < count[:, None]
 
     def user_vectors(self, vectors: Tensor, present: Tensor) -> Tensor:
         """(n, K, width) merchants and (n, K) bool -> (n, 3 * width) user representations."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lbsf.loading.packed import Ints, PackedFolds
 from lbsf.models.artifact import ModelCard
-from lbsf.models.batch import FoldBatch
+from lbsf.models.batch import FoldBatch, starts
 from lbsf.models.lbsf import LBSF
 from lbsf.models.leave_one_out import logits_without_each
 
@@ -79,20 +79,20 @@ def leave_one_out(model: LBSF, vectors: Tensor, merchant_count: Tensor) -> tuple
     Returns:
         (n,) logits; (M,) the user's logit without each merchant.
     """
-    dense, present = model.by_user(vectors, merchant_count)
-    logits = torch.empty(len(merchant_count))
-    without = torch.empty(present.shape)
+    logits, without = torch.empty(len(merchant_count)), torch.empty(len(vectors))
+    first = starts(merchant_count)
     # Users of like size go together, the largest first, so that little padding is computed.
     order = torch.argsort(merchant_count, descending=True, stable=True)
     position = 0
     while position < len(order):
         longest = int(merchant_count[order[position]])
         users = order[position : position + max(1, VECTORS_AT_ONCE // (longest + 1) ** 2)]
-        merchants, there = dense[users, :longest], present[users, :longest]
+        merchants, there = model.by_user(vectors, merchant_count, users)
         logits[users] = model.user_logits(merchants, there)
-        without[users, :longest] = logits_without_each(model, merchants, there, VECTORS_AT_ONCE)
+        place = (first[users][:, None] + torch.arange(longest))[there]
+        without[place] = logits_without_each(model, merchants, there, VECTORS_AT_ONCE)[there]
         position += len(users)
-    return logits, without[present]
+    return logits, without
 
 
 def _strongest(contribution: npt.NDArray[np.float64], user: Ints, users: int, most: int) -> tuple[Ints, Ints]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from functools import reduce
 from operator import and_
@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from lbsf.config.models import StorageConfig
 from lbsf.errors import InputError
 from lbsf.schemas import TableSchema
+from lbsf.session import settings_of
 
 
 class DataFile(NamedTuple):
@@ -177,32 +178,16 @@ class Warehouse:
             f"CREATE TABLE IF NOT EXISTS {self.storage.database}.{table.name} USING DELTA LOCATION '{location}'"
         )
 
-    @contextmanager
-    def _row_groups(self, rows: int | None) -> Iterator[None]:
+    def _row_groups(self, rows: int | None) -> AbstractContextManager[None]:
         """Within it, Spark's Parquet writer closes a row group after exactly `rows` rows.
 
         The writer bounds a row group by bytes alone, but looks at its size only after so many rows: a
         size that is always exceeded, looked at every `rows` rows, is a limit in rows.
         """
         if rows is None:
-            yield
-            return
-        settings = {
-            "parquet.block.size": "1",
-            "parquet.page.size.row.check.min": str(rows),
-            "parquet.page.size.row.check.max": str(rows),
-        }
-        before = {key: self.spark.conf.get(key, None) for key in settings}
-        for key, value in settings.items():
-            self.spark.conf.set(key, value)
-        try:
-            yield
-        finally:
-            for key, previous in before.items():
-                if previous is None:
-                    self.spark.conf.unset(key)
-                else:
-                    self.spark.conf.set(key, previous)
+            return nullcontext()
+        size_checks = dict.fromkeys(("parquet.page.size.row.check.min", "parquet.page.size.row.check.max"), str(rows))
+        return settings_of(self.spark, {"parquet.block.size": "1", **size_checks})
 
     def _rows_added(self, table: TableSchema, before: int | None) -> int:
         """Rows that the newest version added; 0 where it is still `before`."""

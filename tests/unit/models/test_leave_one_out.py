@@ -15,7 +15,7 @@ from lbsf.models.leave_one_out import logits_without_each
 def merchants(model: LBSF) -> tuple[Tensor, Tensor]:
     rows = [fold_row("none", {}), fold_row("one", {"m": [payment(3)]}), *random_rows(10, seed=1)]
     batch = FoldBatch.from_packed(pack(rows))
-    return model.by_user(model.merchant_vectors(batch), batch.merchant_count)
+    return model.by_user(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
 
 
 def masked(model: LBSF, vectors: Tensor, present: Tensor) -> Tensor:
@@ -56,5 +56,5 @@ def test_no_merchant_at_all() -> None:
     model, _ = small_model()
     batch = FoldBatch.from_packed(pack([fold_row("a", {}), fold_row("b", {})]))
     with torch.inference_mode():
-        vectors, present = model.by_user(model.merchant_vectors(batch), batch.merchant_count)
+        vectors, present = model.by_user(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
         assert logits_without_each(model, vectors, present, 100).shape == (2, 0)
