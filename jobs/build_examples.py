@@ -52,7 +52,7 @@ def run(job: Job) -> Summary:
         _check_days(payments, counts)
         _check_splits(counts, config.examples)
         row_group_rows = row_group_users(counts["train"].labels, config.training.ranks, config.fold)
-        examples = build_examples(payments, labels, config.fold, row_group_rows)
+        examples = build_examples(payments, labels, config.fold, row_group_rows, config.storage.user_buckets)
         made_from = {PAYMENTS.name: payments_version, LABELS.name: labels_version}
         warehouse.overwrite(EXAMPLES, examples, row_group_rows=row_group_rows, made_from=made_from)
         examples_version = warehouse.version(EXAMPLES)

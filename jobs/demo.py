@@ -60,7 +60,7 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     ingest_payments.run(job, source=payments)
     ingest_labels.run(job, source=labels)
     as_of = as_of or paid_days(job.warehouse.read(PAYMENTS))[1] + timedelta(days=1)
-    fold_payments.run(job, as_of=as_of)
+    fold_payments.run(job, as_of=[as_of])
     build_examples.run(job)
     train_model.run(job)
     _promote(job, validate_model.run(job))

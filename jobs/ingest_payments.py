@@ -33,7 +33,7 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
         received = Received(mapping.name, datetime.now(UTC), uuid.uuid4().hex)
         origin = f"{source}: {path or mapping.path}"
         rows = read_source(job.spark, mapping, job.config.storage.root, path)
-        checked = check_payments(rows, job.config.ingest, received)
+        checked = check_payments(rows, job.config.ingest, received, job.config.storage.user_buckets)
         counts = count_rows(checked, origin=origin, day="paid_on", key="payment_id")
 
         # Quarantine first: where the second write fails, the next run finds both as they should be.

@@ -76,10 +76,11 @@ def run(job: Job) -> Summary:
 
 def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
     """Files and users of each split; train and validation must be there, with both classes."""
-    splits = {
-        name: (tuple(f.path for f in files if f.partition == name), sum(f.rows for f in files if f.partition == name))
-        for name in sorted({f.partition for f in files if f.partition is not None and f.rows})
-    }
+    of_split: dict[str, list[DataFile]] = {}
+    for file in files:
+        if file.rows:
+            of_split.setdefault(str(file.partition["split"]), []).append(file)
+    splits = {name: (tuple(f.path for f in of), sum(f.rows for f in of)) for name, of in sorted(of_split.items())}
     for name in ("train", "validation"):
         if name not in splits:
             raise InputError(f"table examples has no {name} split: build examples from more labels")

@@ -28,10 +28,12 @@ def run(job: Job) -> Summary:
         challenger, champion = job.tracker.fetch(CHALLENGER), job.tracker.find(CHAMPION)
         version = job.warehouse.version(EXAMPLES)
         files = job.warehouse.data_files(EXAMPLES, version)
-        split = next((s for s in ("out_of_time", "test") if any(f.partition == s and f.rows for f in files)), None)
+        split = next(
+            (s for s in ("out_of_time", "test") if any(f.partition["split"] == s and f.rows for f in files)), None
+        )
         if split is None:
             raise InputError("table examples has neither an out_of_time nor a test split: nothing to validate on")
-        paths = [f.path for f in files if f.partition == split]
+        paths = [f.path for f in files if f.partition["split"] == split]
         held_out = list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
         label = np.concatenate([packed.label for packed in held_out if packed.label is not None]).astype(float)
         probabilities = {}

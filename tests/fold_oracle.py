@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+import zlib
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
-from zlib import crc32
 
 import hypothesis.strategies as st
 from pyspark.sql import DataFrame, SparkSession
@@ -17,6 +17,7 @@ from lbsf.schemas import PAYMENTS
 
 Row = dict[str, Any]
 DAY = timedelta(days=1)
+BUCKETS = 2  # as small.SMALL has it
 MICROSECOND = timedelta(microseconds=1)
 # Small caps and hash sizes, so that generated payments meet every limit.
 FOLD = FoldConfig(
@@ -27,8 +28,9 @@ FOLD = FoldConfig(
     channel_buckets=2,
     token_buckets=11,
     max_tokens=2,
-    partitions=2,
+    frequent_merchants=1,
     row_group_users=2,
+    through_spark=False,
 )
 AS_OF = date(2025, 7, 1)
 USERS = ("a", "b", "ü", "user with a long name", "unlabelled")
@@ -46,7 +48,9 @@ def fold_of(payments: Iterable[Row], user_id: str, as_of: date, config: FoldConf
         if p["user_id"] == user_id and end - config.window_days * DAY <= p["paid_at"] < end:
             seen.setdefault(p["merchant_id"], []).append(p)
     newest_first = sorted(sorted(seen), key=lambda m: seen[m][-1]["paid_at"], reverse=True)
-    kept = {m: seen[m][-config.max_payments_per_merchant :] for m in sorted(newest_first[: config.max_merchants])}
+    frequent = sorted(newest_first, key=lambda m: -len(seen[m]))[: config.frequent_merchants]
+    chosen = [*frequent, *(m for m in newest_first if m not in frequent)][: config.max_merchants]
+    kept = {m: seen[m][-config.max_payments_per_merchant :] for m in sorted(chosen)}
     rows = [p for lists in kept.values() for p in lists]
     last = [lists[-1] for lists in kept.values()]
     names = [words(p["merchant_name"], config) for p in last]
@@ -72,16 +76,21 @@ def fold_of(payments: Iterable[Row], user_id: str, as_of: date, config: FoldConf
         "payments_dropped": sum(map(len, seen.values())) - len(rows),
         "merchants_kept": len(kept),
         "merchants_dropped": len(seen) - len(kept),
+        "cents_dropped": sum(abs(int(p["amount"] * 100)) for lists in seen.values() for p in lists)
+        - sum(abs(int(p["amount"] * 100)) for p in rows),
+        "history_days": (end.date() - min(p["paid_at"] for lists in seen.values() for p in lists).date()).days
+        if seen
+        else 0,
     }
 
 
 def bucket(text: str | None, buckets: int) -> int:
-    return 0 if text is None else 1 + crc32(text.strip().lower().encode("utf-8")) % (buckets - 1)
+    return 0 if text is None else 1 + zlib.crc32(text.strip().lower().encode("utf-8")) % (buckets - 1)
 
 
 def words(text: str | None, config: FoldConfig) -> list[int]:
     parts = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text or "").split()
-    return [1 + crc32(w.lower().encode("utf-8")) % (config.token_buckets - 1) for w in parts[: config.max_tokens]]
+    return [1 + zlib.crc32(w.lower().encode("utf-8")) % (config.token_buckets - 1) for w in parts[: config.max_tokens]]
 
 
 NOON = midnight(AS_OF) - timedelta(hours=12)
@@ -103,6 +112,8 @@ def payment(number: int, user_id: str = "a", paid_at: datetime = NOON, **values:
         "description": None,
         "ingested_at": midnight(AS_OF),
         "source": "test",
+        "paid_month": paid_at.date().replace(day=1),
+        "user_bucket": zlib.crc32(user_id.encode()) % BUCKETS,
         **values,
     }
 

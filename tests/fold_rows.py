@@ -25,8 +25,9 @@ FOLD = FoldConfig(
     channel_buckets=8,
     token_buckets=32,
     max_tokens=6,
-    partitions=2,
+    frequent_merchants=32,
     row_group_users=32,
+    through_spark=False,
 )
 MODEL = ModelConfig(width=16, heads=2, relational_layers=2, dropout=0.1)
 

@@ -28,6 +28,11 @@ class StorageConfig(Section):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$",
         description="`catalog.schema` or `schema` under which tables are registered for SQL; null registers none",
     )
+    user_buckets: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        description="parts of the payments and folds tables, by a hash of user_id: each is folded in one task's "
+        "memory. Fixed once payments are stored"
+    )
+    history_days: Positive = Field(description="days for which Delta keeps what is needed to read an old version")
 
 
 class SparkConfig(Section):
@@ -86,26 +91,38 @@ class FoldConfig(Section):
     """How payments are folded. A change of any value makes folds that older models cannot read."""
 
     window_days: Positive = Field(description="days of history: [as_of - window_days, as_of)")
-    max_merchants: Positive = Field(description="merchants kept per user, the most recently visited")
+    max_merchants: Positive = Field(description="merchants kept per user")
+    frequent_merchants: Annotated[int, Field(ge=0)] = Field(
+        description="of them, those with the most payments; the others are the most recently visited"
+    )
     max_payments_per_merchant: Positive = Field(description="payments kept per merchant, the most recent")
     category_buckets: Annotated[int, Field(ge=2)] = Field(description="hash buckets; 0 stands for null")
     channel_buckets: Annotated[int, Field(ge=2)]
     token_buckets: Annotated[int, Field(ge=2)]
     max_tokens: Positive = Field(description="words kept of a merchant name or a description")
-    partitions: Positive = Field(description="tasks of the fold, each folded in one process's memory")
     row_group_users: Positive = Field(description="users a Parquet row group: the unit that Petastorm shards")
+    through_spark: bool = Field(
+        description="false: tasks read and write Parquet files themselves, several times faster, and fold from night "
+        "to night; true: all rows go through Spark, for storage that tasks cannot reach as files"
+    )
+
+    @model_validator(mode="after")
+    def _frequent_are_among_the_kept(self) -> FoldConfig:
+        if self.frequent_merchants > self.max_merchants:
+            raise ValueError("frequent_merchants must not exceed max_merchants")
+        return self
 
     @property
     def spec(self) -> str:
         """Identifies what a fold contains; a model reads only folds of the spec it was trained on.
 
-        >>> FoldConfig(window_days=180, max_merchants=128, max_payments_per_merchant=256,
+        >>> FoldConfig(window_days=180, max_merchants=128, frequent_merchants=32, max_payments_per_merchant=256,
         ...     category_buckets=512, channel_buckets=64, token_buckets=8192, max_tokens=6,
-        ...     partitions=8, row_group_users=512).spec
-        'v1-w180-m128-p256-c512-h64-t8192x6'
+        ...     row_group_users=512, through_spark=False).spec
+        'v2-w180-m128f32-p256-c512-h64-t8192x6'
         """
         return (
-            f"v1-w{self.window_days}-m{self.max_merchants}-p{self.max_payments_per_merchant}"
+            f"v2-w{self.window_days}-m{self.max_merchants}f{self.frequent_merchants}-p{self.max_payments_per_merchant}"
             f"-c{self.category_buckets}-h{self.channel_buckets}-t{self.token_buckets}x{self.max_tokens}"
         )
 

@@ -25,7 +25,9 @@ def row_group_users(train_labels: int, ranks: int, config: FoldConfig) -> int:
     return max(1, min(config.row_group_users, train_labels // (ROW_GROUPS_PER_RANK * ranks)))
 
 
-def build_examples(payments: DataFrame, labels: DataFrame, config: FoldConfig, row_group_rows: int) -> DataFrame:
+def build_examples(
+    payments: DataFrame, labels: DataFrame, config: FoldConfig, row_group_rows: int, partitions: int
+) -> DataFrame:
     """The fold of each label's user as of observed_on, with the label and its split.
 
     Within a split the examples stand in an order drawn from a hash of their keys, and each partition
@@ -37,6 +39,7 @@ def build_examples(payments: DataFrame, labels: DataFrame, config: FoldConfig, r
         labels: LABELS columns and `split`; rows with a null split are left out.
         config: how to fold.
         row_group_rows: rows a row group.
+        partitions: tasks of the fold.
 
     Returns:
         EXAMPLES columns; a label whose user has no payment in the window gets an empty fold.
@@ -51,9 +54,9 @@ def build_examples(payments: DataFrame, labels: DataFrame, config: FoldConfig, r
     )
     block = F.floor(F.col("place") / (row_group_rows * ROW_GROUPS_PER_FILE))
     examples = (
-        fold_payments(payments, placed, config)
+        fold_payments(payments, placed, config, partitions)
         .join(placed, on=["user_id", "as_of"], how="inner")
-        .repartition(config.partitions, F.col("split"), block)
+        .repartition(partitions, F.col("split"), block)
         .sortWithinPartitions("split", "place")
     )
     return EXAMPLES.conform(examples.drop("place"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
 from zlib import crc32
 
 import numpy as np
@@ -10,6 +11,38 @@ from numpy.typing import NDArray
 
 # Marks belong to words: without them Devanagari, Thai or a decomposed accent would be cut up.
 WORD = r"[\p{L}\p{M}\p{N}]+"
+
+
+class Words(NamedTuple):
+    """The words of k texts: int32[k] how many of each text, and int32[their sum] their buckets in order."""
+
+    lengths: NDArray[np.int32]
+    buckets: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def concat(self, other: Self) -> Words:
+        """These texts' words, then the other's."""
+        return Words(
+            np.concatenate([self.lengths, other.lengths]),
+            np.concatenate([self.buckets, other.buckets]),
+        )
+
+    def of(self, texts: NDArray[np.int32]) -> Words:
+        """The words of the texts with these numbers."""
+        starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+        lengths = self.lengths[texts]
+        return Words(lengths, self.buckets[ragged_index(starts[texts], lengths)])
+
+
+def user_bucket(user_id: str, buckets: int) -> int:
+    """The part of the tables that holds a user.
+
+    >>> user_bucket("u1", 8), user_bucket("u2", 8)
+    (6, 4)
+    """
+    return crc32(user_id.encode()) % buckets
 
 
 def text_bucket(text: str | None, buckets: int) -> int:
@@ -27,32 +60,27 @@ def word_bucket(word: str, buckets: int) -> int:
 
 
 def text_buckets(texts: pl.Series, buckets: int) -> NDArray[np.int32]:
-    """`text_bucket` of each text; each distinct text is hashed once."""
-    codes, distinct = _encode(texts)
-    return np.fromiter((text_bucket(text, buckets) for text in distinct), np.int32, len(distinct))[codes]
+    """`text_bucket` of each of n texts."""
+    return np.fromiter((text_bucket(text, buckets) for text in texts), np.int32, len(texts))
 
 
-def word_buckets(texts: pl.Series, max_words: int, buckets: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def word_buckets(texts: pl.Series, max_words: int, buckets: int) -> Words:
     """The buckets of each text's first words: maximal runs of letters, marks and digits.
 
     Args:
         texts: n strings or nulls; null and a text without words have no word.
         max_words: words kept of a text.
         buckets: size of the hash space.
-
-    Returns:
-        int32[n] words of each text, and int32[their sum] the buckets in order.
     """
-    codes, distinct = _encode(texts)
-    words = distinct.fill_null("").str.extract_all(WORD).list.head(max_words)
-    word_codes, vocabulary = _encode(words.explode().drop_nulls())
+    words = texts.cast(pl.String).fill_null("").str.extract_all(WORD).list.head(max_words)
+    # Arrow's dictionary encoding takes half the time of a unique and a join in Polars.
+    flat = words.explode().drop_nulls().to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
+    vocabulary = flat.dictionary.to_pylist()
     hashed = np.fromiter((word_bucket(word, buckets) for word in vocabulary), np.int32, len(vocabulary))
-    lengths = words.list.len().cast(pl.Int32).to_numpy()
-    starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    return lengths[codes], hashed[word_codes][ragged_index(starts[codes], lengths[codes])]
+    return Words(words.list.len().cast(pl.Int32).to_numpy(), hashed[flat.indices.to_numpy()])
 
 
-def ragged_index(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
+def ragged_index(starts: NDArray[np.int64], lengths: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Indices start, start + 1, ... (length of them) for each pair, one after the other.
 
     >>> ragged_index(np.array([7, 0]), np.array([2, 3])).tolist()
@@ -62,11 +90,3 @@ def ragged_index(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArr
     total = int(ends[-1]) if len(ends) else 0
     shifts: NDArray[np.int64] = np.repeat(starts - (ends - lengths), lengths)
     return np.arange(total, dtype=np.int64) + shifts
-
-
-def _encode(texts: pl.Series) -> tuple[NDArray[np.int64], pl.Series]:
-    """Each text's index among the distinct ones, and these."""
-    # Arrow's dictionary encoding takes half the time of a unique and a join in Polars.
-    encoded = texts.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode(null_encoding="encode")
-    codes: NDArray[np.int64] = encoded.indices.to_numpy().astype(np.int64)
-    return codes, pl.Series(encoded.dictionary, dtype=pl.String)

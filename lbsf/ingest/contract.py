@@ -31,13 +31,14 @@ class Received:
     run_id: str
 
 
-def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received) -> DataFrame:
+def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received, user_buckets: int) -> DataFrame:
     """Types and checks payments.
 
     Args:
         mapped: `read_source`'s columns of a mapping of payments.
         rules: the limits.
         received: the run.
+        user_buckets: parts of the table.
 
     Returns:
         The columns of PAYMENTS, reasons, source_row and source_file.
@@ -55,15 +56,19 @@ def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received) -
         "currency is missing": F.col("currency").isNull(),
         "currency is not in ingest.currencies": ~F.col("currency").isin(*rules.currencies),
     }
+    # As lbsf.folding.hashing.user_bucket.
+    bucket = F.crc32(F.encode(_text("user_id"), "UTF-8")) % F.lit(user_buckets)
     typed = mapped.select(
         *(_text(name).alias(name) for name in ("payment_id", "user_id", "merchant_id")),
         _cast("paid_at", "timestamp").alias("paid_at"),
         F.to_date(_cast("paid_at", "timestamp")).alias("paid_on"),
+        F.trunc(_cast("paid_at", "timestamp"), "month").alias("paid_month"),
         _cast("amount", "decimal(18,2)").alias("amount"),
         _cast("amount", "double").alias("amount_as_double"),
         *(_text(name).alias(name) for name in ("currency", "category", "channel", "merchant_name", "description")),
         F.lit(received.at).alias("ingested_at"),
         F.lit(received.source).alias("source"),
+        bucket.cast("int").alias("user_bucket"),
         "source_row",
         "source_file",
     )

@@ -1,16 +1,27 @@
 """The tables' schemas, each declared once."""
 
-from lbsf.schemas.folds import EXAMPLES, FOLDS
+from lbsf.schemas.folds import EXAMPLES, FOLD_LOSS, FOLDS
 from lbsf.schemas.payments import LABELS, LABELS_QUARANTINE, PAYMENTS, PAYMENTS_QUARANTINE, SYNTHETIC_TRUTH
 from lbsf.schemas.scores import SCORES
 from lbsf.schemas.table import Column, TableSchema
 
-ALL_TABLES = (PAYMENTS, PAYMENTS_QUARANTINE, LABELS, LABELS_QUARANTINE, FOLDS, EXAMPLES, SCORES, SYNTHETIC_TRUTH)
+ALL_TABLES = (
+    PAYMENTS,
+    PAYMENTS_QUARANTINE,
+    LABELS,
+    LABELS_QUARANTINE,
+    FOLDS,
+    EXAMPLES,
+    FOLD_LOSS,
+    SCORES,
+    SYNTHETIC_TRUTH,
+)
 
 __all__ = [
     "ALL_TABLES",
     "EXAMPLES",
     "FOLDS",
+    "FOLD_LOSS",
     "LABELS",
     "LABELS_QUARANTINE",
     "PAYMENTS",

@@ -27,7 +27,7 @@ def document(tables: Sequence[TableSchema]) -> str:
 
 
 def _section(table: TableSchema) -> str:
-    partition = f"`{table.partition_by}`" if table.partition_by else "none"
+    partition = ", ".join(f"`{name}`" for name in table.partition_by) or "none"
     rows = [
         f"| `{column.name}` | `{column.type.simpleString()}` | {'yes' if column.nullable else 'no'} "
         f"| {_cell(column.comment)} |"

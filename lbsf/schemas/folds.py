@@ -6,7 +6,7 @@ of the first merchant in order of time, then the second's, and so on. Word lists
 sum(merchant_token_len) or sum(description_token_len) elements in the same order.
 """
 
-from pyspark.sql.types import ArrayType, DateType, IntegerType, LongType, StringType
+from pyspark.sql.types import ArrayType, DateType, DoubleType, IntegerType, LongType, StringType
 
 from lbsf.schemas.table import Column, TableSchema
 
@@ -36,21 +36,51 @@ FOLD_COLUMNS = (
     Column("payments_dropped", IntegerType(), "payments of the window that the caps dropped"),
     Column("merchants_kept", IntegerType(), "merchants in the lists"),
     Column("merchants_dropped", IntegerType(), "merchants of the window that the cap dropped"),
+    Column("cents_dropped", LongType(), "sum of the dropped payments' absolute amounts, hundredths of the currency"),
+    Column("history_days", IntegerType(), "days from the window's first payment, dropped or not, to as_of; 0: none"),
 )
 
 FOLDS = TableSchema(
     name="folds",
     purpose="One row a user and as_of: the user's payments of the window, folded by merchant.",
     key=("user_id", "as_of"),
-    partition_by="as_of",
-    columns=FOLD_COLUMNS,
+    partition_by=("as_of", "user_bucket"),
+    columns=(
+        *FOLD_COLUMNS,
+        Column("user_bucket", IntegerType(), "as in payments"),
+        Column("payments_version", LongType(), "Delta version of payments that the fold holds"),
+    ),
+)
+
+FOLD_LOSS = TableSchema(
+    name="fold_loss",
+    purpose="What the caps dropped, by label and length of history: where truncation may bias a model.",
+    key=("of_table", "as_of", "label", "history"),
+    partition_by=("of_table", "as_of"),
+    columns=(
+        Column("of_table", StringType(), "folds or examples"),
+        Column("as_of", DateType(), "day of the folds; null for examples, which have many", nullable=True),
+        Column("table_version", LongType(), "Delta version of that table"),
+        Column("label", IntegerType(), "1: defaulted, 0: did not; null for folds", nullable=True),
+        Column("history", StringType(), "days from the window's first payment to as_of, in bands"),
+        Column("users", LongType(), "folds of this label and history"),
+        Column("users_cut", LongType(), "of them, folds from which a cap dropped payments"),
+        Column("payments", LongType(), "payments of their windows"),
+        Column("payments_dropped", LongType(), "of them, dropped by the caps"),
+        Column("merchants", LongType(), "merchants of their windows"),
+        Column("merchants_dropped", LongType(), "of them, dropped by the cap"),
+        Column("cents", LongType(), "sum of absolute amounts of their windows, hundredths of the currency"),
+        Column("cents_dropped", LongType(), "of them, dropped by the caps"),
+        Column("payments_dropped_share", DoubleType(), "payments_dropped / payments, 0 where there are none"),
+        Column("cents_dropped_share", DoubleType(), "cents_dropped / cents, 0 where there are none"),
+    ),
 )
 
 EXAMPLES = TableSchema(
     name="examples",
     purpose="Folds as of each label's observed_on, with the label and its split. Training reads these.",
     key=("user_id", "as_of"),
-    partition_by="split",
+    partition_by=("split",),
     columns=(
         *FOLD_COLUMNS,
         Column("label", IntegerType(), "1: defaulted, 0: did not"),

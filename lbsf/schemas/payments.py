@@ -17,7 +17,8 @@ PAYMENTS = TableSchema(
     name="payments",
     purpose="One row a payment that meets the contract. A payment delivered twice is stored once.",
     key=("payment_id",),
-    partition_by="paid_on",
+    partition_by=("paid_month", "user_bucket"),
+    change_feed=True,
     columns=(
         Column("payment_id", StringType(), "the source's identifier of the payment, unique"),
         Column("user_id", StringType(), "who paid"),
@@ -32,6 +33,8 @@ PAYMENTS = TableSchema(
         Column("description", StringType(), "purchase description", nullable=True),
         Column("ingested_at", TimestampType(), "when the row was stored, UTC"),
         Column("source", StringType(), "name of the source mapping that delivered it"),
+        Column("paid_month", DateType(), "first day of paid_on's month"),
+        Column("user_bucket", IntegerType(), "CRC-32 of user_id modulo storage.user_buckets: who is folded together"),
     ),
 )
 

@@ -27,7 +27,7 @@ SCORES = TableSchema(
     name="scores",
     purpose="One row a scored user and night. Re-scoring a date replaces that date alone.",
     key=("score_date", "user_id"),
-    partition_by="score_date",
+    partition_by=("score_date",),
     columns=(
         Column("score_date", DateType(), "as_of of the folds that were scored"),
         Column("user_id", StringType(), "the scored user"),

@@ -20,6 +20,11 @@ class Column:
     comment: str
     nullable: bool = False
 
+    @property
+    def field(self) -> StructField:
+        """The column as Spark sees it, with its comment."""
+        return StructField(self.name, self.type, self.nullable, {"comment": self.comment})
+
 
 @dataclass(frozen=True)
 class TableSchema:
@@ -30,19 +35,21 @@ class TableSchema:
         purpose: one or two sentences for docs/tables.md.
         columns: in order.
         key: columns that identify a row.
-        partition_by: column of the Delta partition, or None.
+        partition_by: columns of the Delta partitions.
+        change_feed: whether Delta keeps what each commit changed, for readers that follow the table.
     """
 
     name: str
     purpose: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    partition_by: str | None = None
+    partition_by: tuple[str, ...] = ()
+    change_feed: bool = False
 
     @property
     def struct(self) -> StructType:
         """The declared schema as Spark sees it, comments included."""
-        return StructType([StructField(c.name, c.type, c.nullable, {"comment": c.comment}) for c in self.columns])
+        return StructType([column.field for column in self.columns])
 
     @property
     def column_names(self) -> list[str]:

@@ -1,5 +1,7 @@
 """Delta tables: the only place that reads or writes them."""
 
-from lbsf.tables.warehouse import DataFile, Warehouse, has_rows, local_path
+from lbsf.tables.fold_run import fold_files
+from lbsf.tables.log import DataFile
+from lbsf.tables.warehouse import Warehouse, has_rows, local_path
 
-__all__ = ["DataFile", "Warehouse", "has_rows", "local_path"]
+__all__ = ["DataFile", "Warehouse", "fold_files", "has_rows", "local_path"]

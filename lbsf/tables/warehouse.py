@@ -9,25 +9,18 @@ from datetime import date
 from functools import reduce
 from operator import and_
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 
 from lbsf.config.models import StorageConfig
 from lbsf.errors import InputError
 from lbsf.schemas import TableSchema
 from lbsf.session import settings_of
-
-
-class DataFile(NamedTuple):
-    """One Parquet file of a Delta snapshot."""
-
-    path: str
-    rows: int
-    partition: str | None
+from lbsf.tables.log import DataFile, snapshot_files
 
 
 class Warehouse:
@@ -75,17 +68,7 @@ class Warehouse:
 
     def data_files(self, table: TableSchema, version: int) -> list[DataFile]:
         """The snapshot's Parquet files as local paths, in a stable order, with their row counts."""
-        from deltalake import DeltaTable as DeltaLog
-
-        root = local_path(self.location(table))
-        actions = DeltaLog(root, version=version).get_add_actions(flatten=True)
-        columns = {name: actions.column(name).to_pylist() for name in actions.column_names}
-        partition = columns.get(f"partition.{table.partition_by}", [None] * len(columns["path"]))
-        files = [
-            DataFile(f"{root}/{path}", int(rows), None if value is None else str(value))
-            for path, rows, value in zip(columns["path"], columns["num_records"], partition, strict=True)
-        ]
-        return sorted(files)
+        return snapshot_files(local_path(self.location(table)), version)
 
     def insert_new(
         self, table: TableSchema, df: DataFrame, match_on: Sequence[str], within: tuple[Any, Any] | None = None
@@ -108,12 +91,9 @@ class Warehouse:
         location = self.location(table)
         before = self.version(table) if self.exists(table) else None
         if before is None:
-            writer = df.write.format("delta").mode("error")
-            if table.partition_by is not None:
-                # One file a partition, not one a task and partition.
-                writer = df.repartition(table.partition_by).write.format("delta").mode("error")
-                writer = writer.partitionBy(table.partition_by)
-            writer.save(location)
+            # One file a partition, not one a task and partition.
+            rows = df.repartition(*table.partition_by) if table.partition_by else df
+            self._writer(table, rows, "error").save(location)
         else:
             condition = reduce(and_, [F.col(f"stored.{name}") == F.col(f"new.{name}") for name in match_on])
             if within is not None:
@@ -124,15 +104,29 @@ class Warehouse:
         return self._rows_added(table, before)
 
     def replace_day(self, table: TableSchema, df: DataFrame, day: date, row_group_rows: int | None = None) -> None:
-        """Replaces the partition of one day by `df`, in one transaction; other days stay as they were.
-
-        Parquet row groups hold `row_group_rows` rows where that is given, a file's last group its rest.
-        """
-        if table.partition_by is None:
+        """Replaces the rows of one day, the table's first partition, by `df`; see `replace_part`."""
+        if not table.partition_by:
             raise ValueError(f"table {table.name} has no partition")
-        writer = table.conform(df).write.format("delta").mode("overwrite").partitionBy(table.partition_by)
+        self.replace_part(table, df, {table.partition_by[0]: day.isoformat()}, row_group_rows)
+
+    def replace_part(
+        self,
+        table: TableSchema,
+        df: DataFrame,
+        part: Mapping[str, str | None | Sequence[str]],
+        row_group_rows: int | None = None,
+    ) -> None:
+        """Replaces some partitions by `df`, in one transaction; the others stay as they were.
+
+        Args:
+            table: which table.
+            df: its new rows, all of that part.
+            part: the value, or the values, of some of the partition columns; None stands for null.
+            row_group_rows: Parquet row groups hold as many rows, a file's last group its rest.
+        """
+        writer = self._writer(table, df, "overwrite")
         if self.exists(table):
-            writer = writer.option("replaceWhere", f"{table.partition_by} = '{day.isoformat()}'")
+            writer = writer.option("replaceWhere", " AND ".join(_test(*item) for item in part.items()))
         with self._row_groups(row_group_rows):
             writer.save(self.location(table))
         self.register(table)
@@ -149,12 +143,10 @@ class Warehouse:
         Args:
             table: which table.
             df: its new rows.
-            row_group_rows: as in `replace_day`.
+            row_group_rows: as in `replace_part`.
             made_from: Delta versions of the tables that `df` was read from, kept with the commit.
         """
-        writer = table.conform(df).write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-        if table.partition_by is not None:
-            writer = writer.partitionBy(table.partition_by)
+        writer = self._writer(table, df, "overwrite").option("overwriteSchema", "true")
         if made_from is not None:
             writer = writer.option("userMetadata", json.dumps({"made_from": dict(made_from)}))
         with self._row_groups(row_group_rows):
@@ -177,6 +169,22 @@ class Warehouse:
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.storage.database}.{table.name} USING DELTA LOCATION '{location}'"
         )
+
+    def properties(self, table: TableSchema) -> dict[str, str]:
+        """Delta's settings of a new table."""
+        days = f"interval {self.storage.history_days} days"
+        kept = {"delta.logRetentionDuration": days, "delta.deletedFileRetentionDuration": days}
+        # Files are read by PyArrow too, which knows no deletion vectors.
+        return kept | {
+            "delta.enableDeletionVectors": "false",
+            "delta.enableChangeDataFeed": str(table.change_feed).lower(),
+        }
+
+    def _writer(self, table: TableSchema, df: DataFrame, mode: str) -> DataFrameWriter:
+        writer = table.conform(df).write.format("delta").mode(mode)
+        if not self.exists(table):
+            writer = writer.options(**self.properties(table))
+        return writer.partitionBy(*table.partition_by) if table.partition_by else writer
 
     def _row_groups(self, rows: int | None) -> AbstractContextManager[None]:
         """Within it, Spark's Parquet writer closes a row group after exactly `rows` rows.
@@ -204,6 +212,13 @@ class Warehouse:
             raise InputError(
                 f"table {table.name} does not exist under {self.storage.root}: run the job that writes it first"
             )
+
+
+def _test(name: str, value: str | None | Sequence[str]) -> str:
+    """SQL that is true for a partition's value, one of its values, or null."""
+    if value is None:
+        return f"{name} IS NULL"
+    return f"{name} IN ({', '.join(repr(text) for text in ([value] if isinstance(value, str) else value))})"
 
 
 def local_path(location: str) -> str:

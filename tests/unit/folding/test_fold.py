@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 
 from lbsf.errors import InputError
 from lbsf.folding import fold_payments, paid_days
-from lbsf.schemas import FOLDS
+from lbsf.schemas.folds import FOLD_COLUMNS
 
 Row = dict[str, Any]
 in_spark = settings(deadline=None, max_examples=3, suppress_health_check=list(HealthCheck))
@@ -43,9 +43,9 @@ def users_in_window(payments: list[Row], as_of: date) -> list[str]:
 @given(payments=payments_strategy(80))
 def test_fold_equals_the_oracle(spark: SparkSession, payments: list[Row]) -> None:
     frame = payments_frame(spark, payments)
-    one_day = fold_payments(frame, AS_OF, FOLD)
+    one_day = fold_payments(frame, [AS_OF], FOLD, 2)
     assert collect(one_day) == [fold_of(payments, user, AS_OF, FOLD) for user in users_in_window(payments, AS_OF)]
-    many_days = fold_payments(frame, pairs_frame(spark, PAIRS), FOLD)
+    many_days = fold_payments(frame, pairs_frame(spark, PAIRS), FOLD, 2)
     assert collect(many_days) == [fold_of(payments, user, as_of, FOLD) for user, as_of in sorted(PAIRS)]
 
 
@@ -54,10 +54,10 @@ def test_fold_equals_the_oracle(spark: SparkSession, payments: list[Row]) -> Non
 def test_partitions_and_row_order_do_not_matter(spark: SparkSession, payments: list[Row], seed: int) -> None:
     frame = payments_frame(spark, payments)
     pairs = pairs_frame(spark, PAIRS)
-    one = FOLD.model_copy(update={"partitions": 1, "row_group_users": 100})
-    five = FOLD.model_copy(update={"partitions": 5, "row_group_users": 1})
+    one = FOLD.model_copy(update={"row_group_users": 100})
+    five = FOLD.model_copy(update={"row_group_users": 1})
     shuffled = frame.sampleBy("user_id", dict.fromkeys(USERS, 1.0), seed).orderBy("description").repartition(3)
-    assert collect(fold_payments(frame, pairs, one)) == collect(fold_payments(shuffled, pairs, five))
+    assert collect(fold_payments(frame, pairs, one, 1)) == collect(fold_payments(shuffled, pairs, five, 5))
 
 
 @st.composite
@@ -80,9 +80,9 @@ def test_no_payment_outside_the_window_changes_a_fold(
     spark: SparkSession, before_and_after: tuple[list[Row], list[Row]]
 ) -> None:
     before, after = (payments_frame(spark, rows) for rows in before_and_after)
-    assert collect(fold_payments(before, AS_OF, FOLD)) == collect(fold_payments(after, AS_OF, FOLD))
+    assert collect(fold_payments(before, [AS_OF], FOLD, 2)) == collect(fold_payments(after, [AS_OF], FOLD, 2))
     pairs = pairs_frame(spark, [(user, AS_OF) for user in USERS])
-    assert collect(fold_payments(before, pairs, FOLD)) == collect(fold_payments(after, pairs, FOLD))
+    assert collect(fold_payments(before, pairs, FOLD, 2)) == collect(fold_payments(after, pairs, FOLD, 2))
 
 
 # paid_at, is it in the window [2025-06-28, 2025-07-01)
@@ -106,15 +106,15 @@ def test_window_edges_to_the_microsecond(zoned: SparkSession) -> None:
     payments = [payment(n, f"user{n}", paid_at) for n, (paid_at, _) in enumerate(EDGES)]
     users = [f"user{n}" for n, (_, inside) in enumerate(EDGES) if inside]
     frame = payments_frame(zoned, payments)
-    assert [row["user_id"] for row in collect(fold_payments(frame, AS_OF, FOLD))] == users
+    assert [row["user_id"] for row in collect(fold_payments(frame, [AS_OF], FOLD, 2))] == users
     pairs = pairs_frame(zoned, [(f"user{n}", AS_OF) for n in range(len(EDGES))])
-    kept = [row["payments_kept"] for row in collect(fold_payments(frame, pairs, FOLD))]
+    kept = [row["payments_kept"] for row in collect(fold_payments(frame, pairs, FOLD, 2))]
     assert kept == [int(inside) for _, inside in EDGES]
 
 
 def test_no_pairs_give_no_folds(spark: SparkSession) -> None:
-    folds = fold_payments(payments_frame(spark, [payment(1)]), pairs_frame(spark, []), FOLD)
-    assert folds.columns == FOLDS.column_names
+    folds = fold_payments(payments_frame(spark, [payment(1)]), pairs_frame(spark, []), FOLD, 2)
+    assert folds.columns == [column.name for column in FOLD_COLUMNS]
     assert folds.collect() == []
 
 

@@ -13,55 +13,63 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from lbsf.config.models import FoldConfig
+from lbsf.folding.fold import _fold_table
 from lbsf.folding.hashing import WORD
-from lbsf.folding.kernel import KERNEL_INPUT, fold_table
-from lbsf.schemas import FOLDS
+from lbsf.schemas.folds import FOLD_COLUMNS
 
 Row = dict[str, Any]
 PAIRS = [(user, AS_OF + timedelta(days=days)) for user in USERS for days in (0, 1)]
 
 
-def kernel_input(payments: list[Row], pairs: list[tuple[str, date]]) -> pa.Table:
-    """What Spark hands over: a row without payment for each pair, and each payment in its window."""
-    rows: list[Row] = []
-    for user_id, as_of in pairs:
-        rows.append({"user_id": user_id, "as_of": as_of})
-        rows += [
-            {name: p.get(name) for name in KERNEL_INPUT.names}
-            | {
-                "as_of": as_of,
-                "paid_us": (p["paid_at"] - midnight(date(1970, 1, 1))) // MICROSECOND,
-                "amount_cents": int(p["amount"] * 100),
-            }
-            for p in payments
-            if p["user_id"] == user_id and midnight(as_of) - FOLD.window_days * DAY <= p["paid_at"] < midnight(as_of)
-        ]
-    return pa.Table.from_pylist(rows, schema=KERNEL_INPUT)
+INPUT = pa.schema(
+    [
+        *((name, pa.string()) for name in ("user_id", "merchant_id", "payment_id")),
+        ("paid_at", pa.timestamp("us", "UTC")),
+        ("amount", pa.decimal128(18, 2)),
+        *((name, pa.string()) for name in ("category", "channel", "merchant_name", "description")),
+        ("as_of", pa.date32()),
+    ]
+)
+
+
+def asked(payments: list[Row], pairs: list[tuple[str, date]]) -> pa.Table:
+    """What Spark hands over: each payment, and a row without payment for each pair."""
+    rows = [{name: p.get(name) for name in INPUT.names} for p in payments]
+    rows += [{"user_id": user_id, "as_of": as_of} for user_id, as_of in pairs]
+    return pa.Table.from_pylist(rows, schema=INPUT)
+
+
+def fold_table(table: pa.Table, config: FoldConfig) -> pa.Table:
+    return _fold_table(table, None, config)
 
 
 @settings(deadline=None, max_examples=150)
 @given(payments=payments_strategy(40))
 def test_kernel_equals_the_oracle(payments: list[Row]) -> None:
     expected = [fold_of(payments, user, as_of, FOLD) for user, as_of in sorted(PAIRS)]
-    assert fold_table(kernel_input(payments, PAIRS), FOLD).to_pylist() == expected
+    assert fold_table(asked(payments, PAIRS), FOLD).to_pylist() == expected
 
 
 @settings(deadline=None, max_examples=50)
 @given(payments=payments_strategy(40), seed=st.integers(0, 1000), cut=st.integers(0, len(PAIRS)))
 def test_row_order_batches_and_spread_over_calls_do_not_matter(payments: list[Row], seed: int, cut: int) -> None:
-    whole = kernel_input(payments, PAIRS)
+    whole = asked(payments, PAIRS)
     order = list(range(whole.num_rows))
     random.Random(seed).shuffle(order)
-    shuffled = pa.Table.from_batches(whole.take(order).to_batches(max_chunksize=3), KERNEL_INPUT)
+    shuffled = pa.Table.from_batches(whole.take(order).to_batches(max_chunksize=3), INPUT)
     expected = fold_table(whole, FOLD)
     assert fold_table(shuffled, FOLD).equals(expected)
-    parts = [fold_table(kernel_input(payments, part), FOLD) for part in (PAIRS[:cut], PAIRS[cut:])]
+    parts = [fold_table(asked(payments, part), FOLD) for part in (PAIRS[:cut], PAIRS[cut:])]
     assert pa.concat_tables(parts).sort_by([("user_id", "ascending"), ("as_of", "ascending")]).equals(expected)
 
 
 def test_output_has_the_declared_columns_and_types() -> None:
-    for table in (kernel_input([], []), kernel_input([payment(1)], PAIRS)):
-        assert FOLDS.discrepancies(from_arrow_schema(fold_table(table, FOLD).schema)) == []
+    for table in (asked([], []), asked([payment(1)], PAIRS)):
+        found = from_arrow_schema(fold_table(table, FOLD).schema)
+        assert [(f.name, f.dataType.simpleString()) for f in found] == [
+            (column.name, column.type.simpleString()) for column in FOLD_COLUMNS
+        ]
 
 
 EVENING = midnight(AS_OF) - timedelta(hours=2)
@@ -87,8 +95,8 @@ EVENING = midnight(AS_OF) - timedelta(hours=2)
         ),
         pytest.param(
             [payment(n, merchant_id=m, paid_at=EVENING + n * DAY * -0.1) for n, m in enumerate("dbcaaa")],
-            {"merchant_id": ["b", "c", "d"], "payments_kept": 3, "payments_dropped": 3},
-            id="the most recently visited merchants stay, not the most visited",
+            {"merchant_id": ["a", "b", "d"], "payments_kept": 4, "payments_dropped": 2, "cents_dropped": 200},
+            id="the most visited merchant stays, however long ago, and the most recently visited ones",
         ),
         pytest.param(
             [
@@ -106,22 +114,22 @@ EVENING = midnight(AS_OF) - timedelta(hours=2)
     ],
 )
 def test_caps_and_latest_values(payments: list[Row], expected: Row) -> None:
-    (fold,) = fold_table(kernel_input(payments, [("a", AS_OF)]), FOLD).to_pylist()
+    (fold,) = fold_table(asked(payments, [("a", AS_OF)]), FOLD).to_pylist()
     assert {name: fold[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("text", [None, "", " ", "--", "\t"])
 def test_a_text_without_words_has_no_token(text: str | None) -> None:
-    (fold,) = fold_table(kernel_input([payment(1, description=text)], [("a", AS_OF)]), FOLD).to_pylist()
+    (fold,) = fold_table(asked([payment(1, description=text)], [("a", AS_OF)]), FOLD).to_pylist()
     assert (fold["description_token_len"], fold["description_token"]) == ([0], [])
 
 
 def test_lists_beyond_32_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    from lbsf.folding.kernel import _offsets
+    from lbsf.folding.cut import _offsets
 
-    with pytest.raises(OverflowError, match="raise fold.partitions"):
+    with pytest.raises(OverflowError, match="raise storage.user_buckets"):
         _offsets(np.array([2**31 - 1, 1]))
 
 

@@ -1,0 +1,201 @@
+"""The fold itself: ordered payments, cut into the lists of each (user, as_of).
+
+In one process's memory, inside Spark tasks and without Spark alike. The result depends neither on the
+order in which payments arrived nor on how users are spread over calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lbsf.config.models import FoldConfig
+from lbsf.folding.hashing import ragged_index
+from lbsf.folding.rows import PaymentRows
+
+DAY_US = 86_400_000_000
+# Payments that are gathered at a time, so that many days of one user need no more memory than one.
+CHUNK_PAYMENTS = 4_000_000
+
+
+def day_number(day: date) -> int:
+    """Days since 1970-01-01."""
+    return (day - date(1970, 1, 1)).days
+
+
+def fold_days(rows: PaymentRows, as_ofs: Sequence[date], config: FoldConfig) -> list[pa.Table]:
+    """For each day the folds of the users with a payment in its window, in rising order of user_id.
+
+    Args:
+        rows: payments in `order`; those outside of a window are left aside.
+        as_ofs: ends of windows, exclusive.
+        config: window and caps.
+    """
+    users = np.arange(len(rows.users))
+    return [
+        fold_pairs(rows, users, np.full(len(users), day_number(as_of)), config, keep_empty=False) for as_of in as_ofs
+    ]
+
+
+def fold_pairs(
+    rows: PaymentRows,
+    users: NDArray[np.int64],
+    as_ofs: NDArray[np.int64],
+    config: FoldConfig,
+    *,
+    keep_empty: bool = True,
+) -> pa.Table:
+    """The folds of p pairs, each of the payments in [as_of - window_days, as_of).
+
+    Args:
+        rows: payments in `order`.
+        users: int64[p], index into rows.users.
+        as_ofs: int64[p], days since 1970-01-01.
+        config: window and caps. Of each merchant the latest `max_payments_per_merchant` payments are kept
+            (by paid_at, then payment_id). Of a fold's merchants, the `frequent_merchants` with the most
+            payments (ties: the latest, then the smaller merchant_id), and of the others those with the
+            latest payment (ties: the smaller merchant_id), `max_merchants` together.
+        keep_empty: whether a pair without a payment gets a fold with empty lists, or none.
+
+    Returns:
+        FOLD_COLUMNS, a row a pair, in the pairs' order; lists have 32-bit offsets.
+    """
+    bounds = np.searchsorted(rows.user, np.arange(len(rows.users) + 1))
+    # A pair's payments are looked for in all of its user's.
+    sizes = np.diff(bounds)[users]
+    chunk = np.cumsum(sizes) // CHUNK_PAYMENTS
+    cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(users)] if len(users) else [0, 0]
+    tables = [
+        _fold(rows, bounds[users[a:b]], sizes[a:b], users[a:b], as_ofs[a:b], config, keep_empty)
+        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _fold(
+    rows: PaymentRows,
+    starts: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    users: NDArray[np.int64],
+    as_ofs: NDArray[np.int64],
+    config: FoldConfig,
+    keep_empty: bool,
+) -> pa.Table:
+    index = ragged_index(starts, sizes)
+    pair = np.repeat(np.arange(len(users)), sizes)
+    end = as_ofs[pair] * DAY_US
+    paid_us = rows.paid_us[index]
+    inside = (paid_us < end) & (paid_us >= end - config.window_days * DAY_US)
+    index, pair, paid_us = index[inside], pair[inside], paid_us[inside]
+    if not keep_empty:
+        present = np.zeros(len(users), dtype=np.bool_)
+        present[pair] = True
+        users, as_ofs = users[present], as_ofs[present]
+        pair = (np.cumsum(present) - 1)[pair]
+    folds = len(users)
+
+    # One entry a (fold, merchant): `first` and `last` are the places of its payments.
+    merchant = rows.merchant[index]
+    opens = np.ones(len(index), dtype=np.bool_)
+    opens[1:] = (pair[1:] != pair[:-1]) | (merchant[1:] != merchant[:-1])
+    first = np.flatnonzero(opens)
+    length = np.diff(first, append=len(index))
+    last = first + length - 1
+    fold_of_merchant = pair[first]
+    keep_merchant = _kept_merchants(fold_of_merchant, length, paid_us[last], folds, config)
+    from_last = np.repeat(last, length) - np.arange(len(index))
+    keep = np.repeat(keep_merchant, length) & (from_last < config.max_payments_per_merchant)
+
+    dropped = ~keep
+    cents_dropped = np.zeros(folds, np.int64)
+    np.add.at(cents_dropped, pair[dropped], np.abs(rows.amount_cents[index[dropped]]))
+    seen, kept = _count(pair, folds), _count(pair[keep], folds)
+    merchants_seen, merchants_kept = _count(fold_of_merchant, folds), _count(fold_of_merchant[keep_merchant], folds)
+    first_us = np.full(folds, np.iinfo(np.int64).max)
+    np.minimum.at(first_us, fold_of_merchant, paid_us[first])
+    history = np.where(seen > 0, as_ofs - first_us // DAY_US, 0)
+
+    latest, index = index[last[keep_merchant]], index[keep]
+    names = rows.name_words.of(rows.name[latest])
+    descriptions = rows.description_words.of(rows.description[index])
+    of_merchant, of_payment = _offsets(merchants_kept), _offsets(kept)
+    return pa.table(
+        {
+            "user_id": rows.users.take(pa.array(users)),
+            "as_of": pa.array(as_ofs.astype(np.int32)).cast(pa.date32()),
+            "window_days": _constant(config.window_days, pa.int32(), folds),
+            "fold_spec": _constant(config.spec, pa.string(), folds),
+            "merchant_id": _lists(of_merchant, rows.merchants.take(pa.array(rows.merchant[latest]))),
+            "merchant_name": _lists(of_merchant, rows.names.take(pa.array(rows.name[latest]))),
+            "merchant_category": _lists(of_merchant, rows.categories.take(pa.array(rows.category_text[latest]))),
+            "merchant_len": _lists(
+                of_merchant, _int32(np.minimum(length[keep_merchant], config.max_payments_per_merchant))
+            ),
+            "merchant_token_len": _lists(of_merchant, pa.array(names.lengths)),
+            "merchant_token": _lists(_offsets(names.lengths)[of_merchant], pa.array(names.buckets)),
+            "paid_at": _lists(of_payment, pa.array(rows.paid_us[index] // 1_000_000)),
+            "amount_cents": _lists(of_payment, pa.array(rows.amount_cents[index])),
+            "category": _lists(of_payment, pa.array(rows.category[index])),
+            "channel": _lists(of_payment, pa.array(rows.channel[index])),
+            "description_token_len": _lists(of_payment, pa.array(descriptions.lengths)),
+            "description_token": _lists(_offsets(descriptions.lengths)[of_payment], pa.array(descriptions.buckets)),
+            "payments_kept": _int32(kept),
+            "payments_dropped": _int32(seen - kept),
+            "merchants_kept": _int32(merchants_kept),
+            "merchants_dropped": _int32(merchants_seen - merchants_kept),
+            "cents_dropped": pa.array(cents_dropped),
+            "history_days": _int32(history),
+        }
+    )
+
+
+def _kept_merchants(
+    fold: NDArray[np.int64], payments: NDArray[np.int64], latest_us: NDArray[np.int64], folds: int, config: FoldConfig
+) -> NDArray[np.bool_]:
+    """Marks the merchants that a fold keeps; `fold` rises, and within a fold merchants stand in order of id."""
+    kept = np.ones(len(fold), dtype=np.bool_)
+    over = np.flatnonzero((_count(fold, folds) > config.max_merchants)[fold])
+    if not len(over):
+        return kept
+    fold, payments, latest_us = fold[over], payments[over], latest_us[over]
+    place = np.arange(len(over))
+    frequent = _rank(fold, np.lexsort((place, -latest_us, -payments, fold))) < config.frequent_merchants
+    by_choice = np.lexsort((place, -latest_us, ~frequent, fold))
+    kept[over] = _rank(fold, by_choice) < config.max_merchants
+    return kept
+
+
+def _rank(group: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each entry's place within its group in `order`, which sorts by group first; `group` rises."""
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
+    return rank
+
+
+def _count(group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
+    return np.bincount(group, minlength=groups)
+
+
+def _offsets(lengths: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int32]:
+    """Where each list begins in the flat values, and the end. int32: Spark reads no 64-bit lists."""
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise OverflowError(f"{offsets[-1]:,} values in one task's lists: raise storage.user_buckets")
+    return offsets.astype(np.int32)
+
+
+def _lists(offsets: NDArray[np.int32], values: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def _int32(values: NDArray[np.int64] | NDArray[np.int32]) -> pa.Array:
+    return pa.array(values.astype(np.int32))
+
+
+def _constant(value: int | str, kind: pa.DataType, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, kind), rows)

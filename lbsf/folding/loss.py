@@ -1,0 +1,53 @@
+"""What the caps dropped, by label and length of history."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+BANDS = (1, 30, 60, 90, 120, 150, 180)
+
+
+def fold_loss(folds: DataFrame) -> DataFrame:
+    """Payments and spending that the caps dropped.
+
+    Args:
+        folds: FOLDS or EXAMPLES columns. Examples are counted by label; folds have none.
+
+    Returns:
+        FOLD_LOSS columns but of_table, as_of and table_version: a row a label and band of history_days.
+    """
+    label = F.col("label") if "label" in folds.columns else F.lit(None).cast("int")
+    kept_cents = F.aggregate("amount_cents", F.lit(0).cast("long"), lambda total, cents: total + F.abs(cents))
+    counted = folds.select(
+        label.alias("label"),
+        _band(F.col("history_days")).alias("history"),
+        *(F.col(name).cast("long") for name in ("payments_dropped", "merchants_dropped", "cents_dropped")),
+        (F.col("payments_kept") + F.col("payments_dropped")).cast("long").alias("payments"),
+        (F.col("merchants_kept") + F.col("merchants_dropped")).cast("long").alias("merchants"),
+        (kept_cents + F.col("cents_dropped")).alias("cents"),
+    )
+    sums = ("payments", "payments_dropped", "merchants", "merchants_dropped", "cents", "cents_dropped")
+    return (
+        counted.groupBy("label", "history")
+        .agg(
+            F.count("*").alias("users"),
+            F.count_if(F.col("payments_dropped") > 0).alias("users_cut"),
+            *(F.sum(name).alias(name) for name in sums),
+        )
+        .withColumn("payments_dropped_share", _share("payments_dropped", "payments"))
+        .withColumn("cents_dropped_share", _share("cents_dropped", "cents"))
+    )
+
+
+def _band(days: Column) -> Column:
+    """`0` for a fold without payments, else `from-to`, so that bands sort as text; the last is open."""
+    bands = zip(BANDS, BANDS[1:], strict=False)
+    band = F.when(days < BANDS[0], "000")
+    for low, high in bands:
+        band = band.when(days < high, f"{low:03d}-{high - 1:03d}")
+    return band.otherwise(f"{BANDS[-1]:03d}+")
+
+
+def _share(part: str, whole: str) -> Column:
+    return F.when(F.col(whole) > 0, F.col(part) / F.col(whole)).otherwise(F.lit(0.0))

@@ -1,0 +1,266 @@
+"""One bucket's fold, from Parquet files of payments to one of folds. Runs in Spark's tasks, without Spark."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+# Spark fills the cores with tasks; thread pools in each would only contend. Read when Polars is imported.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
+import pyarrow.compute as pc  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from lbsf.config.models import FoldConfig  # noqa: E402
+from lbsf.errors import InputError  # noqa: E402
+from lbsf.folding.cut import fold_days  # noqa: E402
+from lbsf.folding.hashing import user_bucket  # noqa: E402
+from lbsf.folding.night import next_folds  # noqa: E402
+from lbsf.folding.rows import PAYMENT_COLUMNS, TEXT_COLUMNS, PaymentRows  # noqa: E402
+from lbsf.tables.log import NewFile  # noqa: E402
+
+_DAY = timedelta(days=1)
+# Sorted numbers: a tenth of the time of a dictionary, and smaller.
+_DELTA_PACKED = ("paid_at", "amount_cents")
+
+
+class PaymentFile(NamedTuple):
+    """A file of one bucket's payments.
+
+    Attributes:
+        path: local path.
+        month: the file's paid_month.
+        first: paid_on of its earliest payment.
+        last: paid_on of its latest.
+    """
+
+    path: str
+    month: date
+    first: date
+    last: date
+
+
+class LastNight(NamedTuple):
+    """The folds that tonight's are made from.
+
+    Attributes:
+        as_of: their day.
+        files: local paths of the bucket's folds of that day.
+        arrived: files of payments that were delivered since.
+        changed_users: users of the bucket of whom payments were changed or deleted since.
+    """
+
+    as_of: date
+    files: tuple[str, ...]
+    arrived: tuple[PaymentFile, ...]
+    changed_users: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """One bucket's work.
+
+    Attributes:
+        root: folder of the folds table.
+        bucket: whose folds.
+        buckets: storage.user_buckets.
+        payments: the bucket's files that may hold payments of the windows.
+        as_ofs: the days to fold; only one where there is a last night.
+        last_night: folds to go on from, or None for a full fold.
+        payments_version: Delta version of payments.
+        config: how to fold.
+    """
+
+    root: str
+    bucket: int
+    buckets: int
+    payments: tuple[PaymentFile, ...]
+    as_ofs: tuple[date, ...]
+    last_night: LastNight | None
+    payments_version: int
+    config: FoldConfig
+
+
+class FoldedDay(NamedTuple):
+    """What a task made of one day."""
+
+    file: NewFile | None  # None: no user of the bucket has a payment in the window
+    as_of: date
+    merchants: int
+    payments: int
+    payments_dropped: int
+    refolded: int
+
+
+def fold_bucket(task: FoldTask) -> list[FoldedDay]:
+    """Folds one bucket and writes a file a day; nothing of the table changes until these are committed.
+
+    Raises:
+        InputError: payments that no fold may hold, or that stand in another part of the table.
+    """
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    config = task.config
+    if task.last_night is None:
+        first, end = min(task.as_ofs) - timedelta(days=config.window_days), max(task.as_ofs)
+        rows = _read_ordered(task, [(file, first, end) for file in task.payments])
+        _check_users(rows, task)
+        return [
+            _write(task, day, folds, 0)
+            for day, folds in zip(task.as_ofs, fold_days(rows, task.as_ofs, config), strict=True)
+        ]
+    folds, refolded = _from_last_night(task, task.last_night)
+    return [_write(task, task.as_ofs[0], folds, refolded)]
+
+
+def _from_last_night(task: FoldTask, last: LastNight) -> tuple[pa.Table, int]:
+    as_of = task.as_ofs[0]
+    begin = as_of - timedelta(days=task.config.window_days)
+    # Paid since, in whatever file; and paid before, in the files delivered since.
+    later = [(file, max(begin, last.as_of), as_of) for file in task.payments]
+    late = [(file, begin, min(last.as_of, as_of)) for file in last.arrived]
+    arrived = _read_ordered(task, [*later, *late])
+    _check_users(arrived, task)
+
+    def payments_of(users: pa.StringArray) -> PaymentRows:
+        return _read_ordered(task, [(file, begin, as_of) for file in task.payments], users)
+
+    tables = [pq.read_table(path, use_threads=False, partitioning=None) for path in last.files]
+    folds = pa.concat_tables(tables).sort_by("user_id") if len(tables) > 1 else tables[0]
+    return next_folds(folds, arrived, last.changed_users, payments_of, as_of, task.config)
+
+
+def _read_ordered(
+    task: FoldTask, parts: Sequence[tuple[PaymentFile, date, date]], users: pa.StringArray | None = None
+) -> PaymentRows:
+    """The payments of [first, end) of each file, of all users or of some, in the fold's order."""
+    wanted = [(file, first, end) for file, first, end in parts if file.last >= first and file.first < end]
+    tables, masks = [], []
+    for file, first, end in wanted:
+        table = _read(file, PAYMENT_COLUMNS)
+        mask = _mask(table, file, first, end, users)
+        masks.append(mask)
+        tables.append(table if mask is None else table.filter(mask))
+
+    def payment_ids() -> pa.Array:
+        read = [_read(file, ("payment_id",)) for file, _, _ in wanted]
+        ids = [t if mask is None else t.filter(mask) for t, mask in zip(read, masks, strict=True)]
+        return pa.concat_tables(ids)["payment_id"].cast(pa.string()).combine_chunks()
+
+    payments = pa.concat_tables(tables) if tables else _NO_PAYMENTS
+    rows = PaymentRows.from_payments(payments, task.config)
+    return rows.take(rows.order(payment_ids))
+
+
+def _read(file: PaymentFile, columns: Sequence[str]) -> pa.Table:
+    parquet = pq.ParquetFile(file.path, read_dictionary=list(TEXT_COLUMNS))
+    table = parquet.read(list(columns), use_threads=False).select(list(columns))
+    if "paid_at" not in columns:
+        return table
+    # Spark's older files hold nanoseconds.
+    position = columns.index("paid_at")
+    return table.set_column(position, "paid_at", table["paid_at"].cast(pa.timestamp("us", "UTC"), safe=False))
+
+
+def _mask(
+    table: pa.Table, file: PaymentFile, first: date, end: date, users: pa.StringArray | None
+) -> NDArray[np.bool_] | None:
+    """Which of a file's payments are wanted; None: all."""
+    paid_at = table["paid_at"]
+    span = pc.min_max(paid_at).as_py()
+    next_month = (file.month + 31 * _DAY).replace(day=1)
+    if (
+        table.num_rows
+        and span["min"]
+        and not (_instant(file.month) <= span["min"] <= span["max"] < _instant(next_month))
+    ):
+        raise InputError(
+            f"table payments: {file.path} of paid_month {file.month} holds payments of {span['min']} to "
+            f"{span['max']}: their age would be wrong; remove them and ingest them again"
+        )
+    mask = None
+    if file.first < first or file.last >= end:
+        inside = pc.and_(
+            pc.greater_equal(paid_at, pa.scalar(_instant(first))), pc.less(paid_at, pa.scalar(_instant(end)))
+        )
+        mask = pc.fill_null(inside, True).combine_chunks().to_numpy(zero_copy_only=False)
+    if users is not None:
+        of_users = pc.is_in(table["user_id"].cast(pa.string()), users).combine_chunks().to_numpy(zero_copy_only=False)
+        mask = of_users if mask is None else mask & of_users
+    return mask
+
+
+def _instant(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _check_users(rows: PaymentRows, task: FoldTask) -> None:
+    """Every user stands in the bucket that storage.user_buckets gives: else parts of a user were folded apart."""
+    strangers = sum(user_bucket(user, task.buckets) != task.bucket for user in rows.users.to_pylist())
+    if strangers:
+        raise InputError(
+            f"table payments: {strangers:,} users of user_bucket {task.bucket} do not belong there with "
+            f"storage.user_buckets={task.buckets}: set it to the value that the table was written with"
+        )
+
+
+def _write(task: FoldTask, as_of: date, folds: pa.Table, refolded: int) -> FoldedDay:
+    """The folds of one day as a file of near equal row groups."""
+    totals = (
+        int(pc.sum(folds["merchants_kept"]).as_py() or 0),
+        int(pc.sum(folds["payments_kept"]).as_py() or 0) + int(pc.sum(folds["payments_dropped"]).as_py() or 0),
+        int(pc.sum(folds["payments_dropped"]).as_py() or 0),
+    )
+    if not folds.num_rows:
+        return FoldedDay(None, as_of, *totals, refolded)
+    partition = {"as_of": as_of.isoformat(), "user_bucket": str(task.bucket)}
+    folder = "/".join(f"{name}={value}" for name, value in partition.items())
+    name = f"{folder}/part-{task.bucket:05d}-{uuid.uuid4()}.zstd.parquet"
+    path = Path(task.root, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    constants = {
+        "window_days": task.config.window_days,
+        "fold_spec": task.config.spec,
+        "payments_version": task.payments_version,
+    }
+    version = pa.repeat(pa.scalar(task.payments_version, pa.int64()), folds.num_rows)
+    table = folds.drop(["as_of"]).append_column("payments_version", version)
+    groups = -(-table.num_rows // task.config.row_group_users)
+    values = {
+        name: f"{name}.list.element" if pa.types.is_list(table[name].type) else name for name in table.column_names
+    }
+    pq.write_table(
+        table,
+        path,
+        row_group_size=-(-table.num_rows // groups),
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[column for name, column in values.items() if name not in _DELTA_PACKED],
+        column_encoding={values[name]: "DELTA_BINARY_PACKED" for name in _DELTA_PACKED},
+        store_schema=False,
+    )
+    file = NewFile(name, path.stat().st_size, table.num_rows, partition, constants)
+    return FoldedDay(file, as_of, *totals, refolded)
+
+
+_NO_PAYMENTS = pa.table(
+    {
+        name: pa.array(
+            [],
+            pa.timestamp("us", "UTC")
+            if name == "paid_at"
+            else pa.decimal128(18, 2)
+            if name == "amount"
+            else pa.string(),
+        )
+        for name in PAYMENT_COLUMNS
+    }
+)
