@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -130,10 +130,10 @@ INSTANTS = st.builds(
 )
 
 
-def payments_strategy(max_size: int) -> st.SearchStrategy[list[Row]]:
+def payments_strategy(max_size: int, min_size: int = 1, users: Sequence[str] = USERS) -> st.SearchStrategy[list[Row]]:
     rows = st.fixed_dictionaries(
         {
-            "user_id": st.sampled_from(USERS),
+            "user_id": st.sampled_from(users),
             "merchant_id": st.sampled_from(["m", "M", "n", "shop", "店"]),
             "paid_at": INSTANTS,
             "amount": st.decimals("-1000000", "1000000", places=2),
@@ -144,7 +144,7 @@ def payments_strategy(max_size: int) -> st.SearchStrategy[list[Row]]:
         }
     )
     # Identifiers out of the order of time: a tie must not be broken by chance.
-    return st.lists(rows, min_size=1, max_size=max_size).map(
+    return st.lists(rows, min_size=min_size, max_size=max_size).map(
         lambda drawn: [
             payment(7 * number % 10, **row) | {"payment_id": f"{7 * number % 10}-{number}"}
             for number, row in enumerate(drawn)

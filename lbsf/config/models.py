@@ -215,6 +215,18 @@ class ScoringConfig(Section):
         return self
 
 
+class MaintenanceConfig(Section):
+    """What maintain_tables merges and removes."""
+
+    retention_hours: Annotated[int, Field(ge=0)] = Field(
+        description="files of versions that nothing refers to, and files that no commit names, stay as many hours; "
+        "more than any job runs"
+    )
+    compact_files: Annotated[int, Field(ge=2)] = Field(
+        description="the files of a partition are merged where there are as many"
+    )
+
+
 class Config(Section):
     """The whole configuration of one warehouse."""
 
@@ -229,3 +241,4 @@ class Config(Section):
     tracking: TrackingConfig
     promotion: PromotionConfig
     scoring: ScoringConfig
+    maintenance: MaintenanceConfig

@@ -96,16 +96,16 @@ def rows_of_folds(folds: pa.Table) -> PaymentRows:
 def _doubtful(
     rows: PaymentRows, order: NDArray[np.int64], is_new: NDArray[np.bool_], config: FoldConfig
 ) -> NDArray[np.int64]:
-    """Users whose fold seconds alone cannot settle: a kept payment ties with a new one, or a cap cuts."""
+    """Users whose fold seconds alone cannot settle: a kept payment ties with a new one, or merchants compete."""
     user, merchant = rows.user[order], rows.merchant[order]
     second, new = rows.paid_us[order] // 1_000_000, is_new[order]
     same_merchant = (user[1:] == user[:-1]) & (merchant[1:] == merchant[:-1])
     ties = same_merchant & (second[1:] == second[:-1]) & (new[1:] != new[:-1])
-    opens = np.flatnonzero(np.concatenate([[True], ~same_merchant])) if len(user) else np.empty(0, np.int64)
-    long = np.diff(opens, append=len(user)) > config.max_payments_per_merchant
-    many = np.bincount(user[opens], minlength=len(rows.users)) > config.max_merchants
-    doubtful: NDArray[np.int64] = np.unique(np.concatenate([user[1:][ties], user[opens[long]], np.flatnonzero(many)]))
-    return doubtful
+    opens = np.ones(len(user), dtype=np.bool_)
+    opens[1:] = ~same_merchant
+    doubtful = np.bincount(user[opens], minlength=len(rows.users)) > config.max_merchants
+    doubtful[user[1:][ties]] = True
+    return np.flatnonzero(doubtful)
 
 
 def _flat(folds: pa.Table, name: str) -> pa.Array:

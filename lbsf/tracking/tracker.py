@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -176,6 +177,49 @@ class Tracker:
         challenger = self.find(CHALLENGER)
         if challenger is not None and challenger.version == model.version:
             self._client.delete_registered_model_alias(model.name, CHALLENGER)
+
+    def table_versions(self) -> dict[str, set[int]]:
+        """Delta versions, by table, that any version of the registered model was trained or validated on.
+
+        Raises:
+            InputError: the registry does not know the model, or not what a version of it was trained on.
+        """
+        found: dict[str, set[int]] = defaultdict(set)
+        for version in self._versions():
+            try:
+                run = self._client.get_run(str(version.run_id))
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+                raise InputError(
+                    f"model {self.model_name} version {version.version}: its run {version.run_id} is gone, so nobody "
+                    "knows the tables that it was trained on; restore the run, or delete the version"
+                ) from None
+            # As train_model logs them, and as validate_model tags them.
+            tags = self._client.get_model_version(version.name, version.version).tags
+            recorded = [*run.data.params.items(), *((k.removeprefix("validation_"), v) for k, v in tags.items())]
+            for key, value in recorded:
+                table, suffix, rest = key.rpartition("_version")
+                if suffix and not rest and value.isdigit():
+                    found[table].add(int(value))
+        return dict(found)
+
+    def _versions(self) -> Iterator[ModelVersion]:
+        """Every version of the registered model."""
+        token = None
+        while True:
+            try:
+                page = self._client.search_model_versions(f"name='{self.model_name}'", page_token=token)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                raise InputError(
+                    f"no model {self.model_name} in the registry: train one first, or set tracking.model_name"
+                ) from None
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def _model(self, version: ModelVersion) -> RegisteredModel:
         folder = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))

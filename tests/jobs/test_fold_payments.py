@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from fold_oracle import DAY, collect, fold_of, midnight, payment, payments_frame
+from fold_oracle import BUCKETS, DAY, collect, fold_of, midnight, payment, payments_frame
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -36,6 +36,7 @@ SMALL_FOLD = (
     "fold.window_days=5",
     "fold.max_payments_per_merchant=1",
     "fold.max_merchants=2",
+    "fold.frequent_merchants=1",
     "fold.row_group_users=3",
 )
 
@@ -52,7 +53,8 @@ class Scratch:
         return fold_payments.main(["--conf", "conf/local.yaml", *settings, "--as-of", as_of])
 
     def rows(self, as_of: date) -> list[dict[str, Any]]:
-        return collect(self.warehouse.read(FOLDS).where(F.col("as_of") == F.lit(as_of)))
+        folds = self.warehouse.read(FOLDS).where(F.col("as_of") == F.lit(as_of))
+        return collect(folds.drop("user_bucket", "payments_version"))
 
 
 @pytest.fixture
@@ -69,18 +71,21 @@ def test_folds_of_a_day_are_written_and_replaced_alone(
     line = capsys.readouterr().out
     # Days 3 to 7 hold half of the payments; each user keeps one payment at each of two merchants.
     assert "fold_payments" in line
-    assert "in 75 | out 13 | merchants 26 | payments dropped 49 | payments version 0 | folds version 0" in line
+    assert "in 75 | out 13 | merchants 26 | payments dropped 49 | way full | folded again 0" in line
+    assert "payments version 0 | folds version 1" in line
     eighth = scratch.rows(date(2025, 1, 8))
     users = sorted({p["user_id"] for p in PAID})
     assert eighth == [fold_of(PAID, user, date(2025, 1, 8), config) for user in users]
 
-    for path in (tmp_path / "warehouse/tables/folds/as_of=2025-01-08").glob("*.parquet"):
+    files = list((tmp_path / "warehouse/tables/folds/as_of=2025-01-08").glob("*/*.parquet"))
+    assert len(files) == BUCKETS
+    for path in files:
         file = pq.ParquetFile(path)
         in_file = file.read(["user_id"])["user_id"].to_pylist()
         assert in_file == sorted(in_file)
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        assert set(sizes[:-1]) <= {3}
-        assert 1 <= sizes[-1] <= 3
+        assert max(sizes) <= 3
+        assert max(sizes) - min(sizes) <= 1
 
     assert scratch.main("2025-01-11") == 0  # the day after the last payment: all of it is known
     assert scratch.rows(date(2025, 1, 8)) == eighth
@@ -114,8 +119,8 @@ def test_a_refused_run_writes_nothing_and_says_why(scratch: Scratch, capsys: pyt
     assert scratch.main("2025-01-08") == 0
     before = (scratch.warehouse.version(FOLDS), scratch.rows(date(2025, 1, 8)))
     message = refused("2025-01-08", "fold.window_days=4")
-    assert "v1-w5-" in message
-    assert "v1-w4-" in message
+    assert "v2-w5-" in message
+    assert "v2-w4-" in message
     refused("2025-01-12")
     assert (scratch.warehouse.version(FOLDS), scratch.rows(date(2025, 1, 8))) == before
 

@@ -1,0 +1,185 @@
+"""Upkeep of the tables: small files merged, and files removed that nothing refers to any more."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from delta.exceptions import DeltaConcurrentModificationException
+from delta.tables import DeltaTable as SparkDeltaTable
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from pyspark.sql import functions as F
+
+from lbsf.config.models import MaintenanceConfig
+from lbsf.errors import InputError
+from lbsf.schemas import EXAMPLES, FOLDS, PAYMENTS, SCORES, TableSchema
+from lbsf.tables.warehouse import Warehouse, local_path
+
+# Petastorm shards these by their near equal row groups, which a merge would not keep. They need none:
+# they are written whole, one file a partition and task.
+LAID_OUT_BY_ROW_GROUP = (FOLDS, EXAMPLES)
+
+
+class Maintained(NamedTuple):
+    """What was done to a table; in a dry run, what would have been.
+
+    Attributes:
+        files_compacted: small files that were merged.
+        files_removed: files that nothing refers to.
+        bytes_removed: their size.
+        versions_kept: the newest version and those of the referenced ones that can still be read.
+        versions_lost: referenced versions that cannot be read: their log has expired, or the table is another one.
+    """
+
+    files_compacted: int
+    files_removed: int
+    bytes_removed: int
+    versions_kept: tuple[int, ...]
+    versions_lost: tuple[int, ...]
+
+
+def referenced_versions(warehouse: Warehouse, by_models: Mapping[str, Collection[int]]) -> dict[str, set[int]]:
+    """Delta versions, by table, that something refers to.
+
+    These are the models' versions and what they were made from, the folds that were scored within
+    storage.history_days and the payments that they and the newest folds and examples were made from.
+
+    Args:
+        warehouse: the tables.
+        by_models: what the registered models were trained on.
+    """
+    found = defaultdict(set, {name: set(versions) for name, versions in by_models.items()})
+    since = datetime.now(UTC) - timedelta(days=warehouse.storage.history_days)
+    if warehouse.exists(SCORES):
+        scored = warehouse.read(SCORES).where(F.col("scored_at") >= F.lit(since)).select("folds_version").distinct()
+        found[FOLDS.name] |= {int(row["folds_version"]) for row in scored.collect()}
+    if warehouse.exists(EXAMPLES):
+        for version in {*found[EXAMPLES.name], warehouse.version(EXAMPLES)}:
+            for name, made_from in warehouse.made_from(EXAMPLES, version).items():
+                found[name].add(made_from)
+    if warehouse.exists(FOLDS):
+        newest = warehouse.version(FOLDS)
+        first = _first_readable(_root(warehouse, FOLDS))
+        for version in {newest, *(v for v in found[FOLDS.name] if first <= v < newest)}:
+            found[PAYMENTS.name] |= _payments_of_folds(warehouse, version, since)
+    return dict(found)
+
+
+def maintain(
+    warehouse: Warehouse, table: TableSchema, referenced: Collection[int], config: MaintenanceConfig, *, dry_run: bool
+) -> Maintained:
+    """Merges a table's small files, then removes the files of versions that nothing refers to.
+
+    Args:
+        warehouse: the tables.
+        table: which one; it exists.
+        referenced: its versions of `referenced_versions`.
+        config: how many files a partition may have, how long what nobody refers to stays.
+        dry_run: change nothing, only say what would be done.
+
+    Raises:
+        InputError: the table cannot be reached as files, its log cannot be read, or another job wrote it meanwhile.
+    """
+    root = _root(warehouse, table)
+    compacted = 0 if table in LAID_OUT_BY_ROW_GROUP else _compact(warehouse, table, config.compact_files, dry_run)
+    newest, first = warehouse.version(table), _first_readable(root)
+    kept = {newest, *(version for version in referenced if first <= version <= newest)}
+    files = _unreferenced(root, kept, config.retention_hours)
+    size = sum(file.stat().st_size for file in files)
+    if not dry_run:
+        for file in files:
+            file.unlink(missing_ok=True)
+            # Hadoop's checksum on a plain file system.
+            file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
+    return Maintained(compacted, len(files), size, tuple(sorted(kept)), tuple(sorted(set(referenced) - kept)))
+
+
+def _root(warehouse: Warehouse, table: TableSchema) -> str:
+    root = local_path(warehouse.location(table))
+    if "://" in root:
+        raise InputError(f"table {table.name} at {root}: files are removed by path; mount the storage and run it there")
+    return root
+
+
+def _compact(warehouse: Warehouse, table: TableSchema, least_files: int, dry_run: bool) -> int:
+    """Merges the files of each partition with so many of them; returns how many files were merged."""
+    parts = Counter(tuple(f.partition.items()) for f in warehouse.data_files(table, warehouse.version(table)))
+    crowded = {part: files for part, files in parts.items() if files >= least_files}
+    if dry_run or not crowded:
+        return sum(crowded.values())
+    optimize = SparkDeltaTable.forPath(warehouse.spark, warehouse.location(table)).optimize()
+    if table.partition_by:
+        optimize = optimize.where(" OR ".join(_is(part) for part in crowded))
+    try:
+        metrics = optimize.executeCompaction().select("metrics.numFilesRemoved").first()
+    except DeltaConcurrentModificationException as error:
+        raise InputError(f"table {table.name}: another job wrote it meanwhile; run this again ({error})") from None
+    return int(metrics[0]) if metrics is not None else 0
+
+
+def _is(part: tuple[tuple[str, str | None], ...]) -> str:
+    """SQL that is true in one partition."""
+    tests = [f"{name} IS NULL" if value is None else f"{name} = {value!r}" for name, value in part]
+    return f"({' AND '.join(tests)})"
+
+
+def _payments_of_folds(warehouse: Warehouse, version: int, since: datetime) -> set[int]:
+    """Versions of payments that a version of folds was made from, of its files that were written since an instant."""
+    actions = DeltaTable(_root(warehouse, FOLDS), version=version).get_add_actions(flatten=True)
+    if "max.payments_version" in actions.column_names:
+        written, stated = actions["modification_time"].to_pylist(), actions["max.payments_version"].to_pylist()
+        recent = {made_from for made_from, at in zip(stated, written, strict=True) if at >= since.timestamp() * 1000}
+        if None not in recent:
+            return recent
+    # A writer that leaves statistics out.
+    rows = warehouse.read(FOLDS, version).select("payments_version").distinct().collect()
+    return {int(row["payments_version"]) for row in rows}
+
+
+def _unreferenced(root: str, kept: Collection[int], retention_hours: int) -> list[Path]:
+    """Files of the table's folder that belong to no kept version, once they are older than the retention.
+
+    The change feed's files stay as long as the commit that names them: a fold may go on from long ago.
+    """
+    try:
+        # Only asked which: its own removal writes two commits, and takes the change feed's files along.
+        listed = DeltaTable(root).vacuum(
+            retention_hours, dry_run=True, enforce_retention_duration=False, full=True, keep_versions=sorted(kept)
+        )
+    except DeltaError as error:
+        raise InputError(f"table {Path(root).name}: its log cannot be read, so nothing was removed ({error})") from None
+    paths = {Path(root, name) for name in listed} - _change_files(root)
+    # Files that left long ago are listed again.
+    return sorted(path for path in paths if path.is_relative_to(root) and path.is_file())
+
+
+def _change_files(root: str) -> set[Path]:
+    """The change feed's files of every commit that the log still holds."""
+    found = set()
+    for commit in _commits(root).values():
+        with commit.open(encoding="utf-8") as lines:
+            found |= {
+                Path(root, unquote(json.loads(line)["cdc"]["path"])) for line in lines if line.startswith('{"cdc"')
+            }
+    return found
+
+
+def _first_readable(root: str) -> int:
+    """The oldest version from which on the log is whole: its first commit, or a checkpoint and all commits after it."""
+    commits = _commits(root)
+    first = max(commits)
+    while first - 1 in commits:
+        first -= 1
+    checkpoints = {int(path.name[:20]) for path in Path(root, "_delta_log").glob("*.checkpoint*.parquet")}
+    return min((version for version in checkpoints if version >= first - 1), default=first) if first else 0
+
+
+def _commits(root: str) -> dict[int, Path]:
+    log = Path(root, "_delta_log")
+    return {int(path.stem): path for path in log.glob("*.json") if path.stem.isdigit()}

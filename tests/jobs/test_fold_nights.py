@@ -1,0 +1,226 @@
+"""Night after night on real tables: each way to fold gives the same rows, and every accident heals by running again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from delta.tables import DeltaTable
+from fold_oracle import DAY, collect, fold_of, midnight, payment, payments_frame
+from pyspark.sql import functions as F
+
+from jobs import fold_payments
+from jobs.common import Job, Summary
+from lbsf.config import load_config
+from lbsf.errors import InputError
+from lbsf.schemas import FOLD_LOSS, FOLDS, PAYMENTS
+from lbsf.tables import fold_run
+from lbsf.tables.log import replace_files
+
+Row = dict[str, Any]
+FIRST = date(2025, 1, 25)  # windows reach over the end of a month
+SETTINGS = (
+    "fold.window_days=8",
+    "fold.max_payments_per_merchant=4",
+    "fold.max_merchants=3",
+    "fold.frequent_merchants=1",
+    "fold.row_group_users=3",
+)
+
+
+class Nights:
+    """A warehouse whose payments grow, and its folds."""
+
+    def __init__(self, conf_path: str, overrides: list[str], **changes: str):
+        values = [*overrides, *SETTINGS, *(f"fold.{name}={value}" for name, value in changes.items())]
+        self.job = Job(load_config(conf_path, values), conf_path, values)
+        self.spark, self.warehouse = self.job.spark, self.job.warehouse
+        self.known: dict[str, Row] = {}
+
+    def deliver(self, payments: list[Row]) -> None:
+        """Ingest's own write: what is stored already is not stored twice."""
+        self.warehouse.insert_new(PAYMENTS, payments_frame(self.spark, payments).coalesce(1), PAYMENTS.key)
+        self.known = {p["payment_id"]: p for p in payments} | self.known
+
+    def delete(self, payment_id: str) -> None:
+        self._payments().delete(F.col("payment_id") == payment_id)
+        del self.known[payment_id]
+
+    def correct(self, payment_id: str, **values: Any) -> None:
+        self._payments().update(
+            F.col("payment_id") == payment_id, {name: F.lit(value) for name, value in values.items()}
+        )
+        self.known[payment_id] |= values
+
+    def _payments(self) -> DeltaTable:
+        return DeltaTable.forPath(self.spark, self.warehouse.location(PAYMENTS))
+
+    def fold(self, *as_of: date, full: bool = False) -> Summary:
+        return fold_payments.run(self.job, as_of=list(as_of), full=full)
+
+    def rows(self, as_of: date) -> list[Row]:
+        return collect(self.warehouse.read(FOLDS).where(F.col("as_of") == F.lit(as_of)))
+
+    def expected(self, as_of: date) -> list[Row]:
+        """The oracle's rows."""
+        config = self.job.config.fold
+        rows = [
+            fold_of(self.known.values(), user, as_of, config) for user in {p["user_id"] for p in self.known.values()}
+        ]
+        return sorted((row for row in rows if row["history_days"]), key=lambda row: row["user_id"])
+
+    def assert_right(self, as_of: date) -> None:
+        """Equal to the oracle, and to a full fold of the same payments in every column."""
+        found = self.rows(as_of)
+        assert [{name: row[name] for name in fold} for row, fold in zip(found, self.expected(as_of), strict=True)] == (
+            self.expected(as_of)
+        )
+        self.fold(as_of, full=True)
+        assert self.rows(as_of) == found
+
+
+@pytest.fixture
+def nights(overrides: list[str], spark: Any) -> Nights:
+    made = Nights("conf/local.yaml", overrides)
+    made.deliver(day_of_payments(random.Random(1), range(9), 60))
+    return made
+
+
+def day_of_payments(rng: random.Random, days: range, count: int) -> list[Row]:
+    return [
+        payment(
+            rng.randrange(10**9),
+            f"user{rng.randrange(7)}",
+            midnight(FIRST) + rng.choice(days) * DAY + timedelta(seconds=rng.randrange(86_400)),
+            merchant_id=f"m{rng.randrange(5)}",
+            merchant_name=rng.choice([None, "Corner Shop", "corner shop 2"]),
+            category=rng.choice([None, "food", "fuel"]),
+            description=rng.choice([None, "a few words", "card 7"]),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_random_nights_equal_the_oracle_and_a_full_fold(nights: Nights, seed: int) -> None:
+    rng = random.Random(seed)
+    as_of = FIRST + 9 * DAY
+    nights.fold(as_of)
+    for _ in range(3):
+        as_of += rng.choice([1, 1, 2]) * DAY  # a night may be missed
+        day = (as_of - FIRST).days
+        late = day_of_payments(rng, range(day - 9, day - 1), 3)
+        again = rng.sample(list(nights.known.values()), 4)
+        nights.deliver([*day_of_payments(rng, range(day - 2, day), 10), *late, *again])
+        if rng.random() < 0.5:
+            nights.delete(rng.choice(list(nights.known)))
+        if rng.random() < 0.5:
+            nights.correct(rng.choice(list(nights.known)), description="put right", merchant_id="m9")
+        before = nights.rows(as_of - DAY)
+        assert str(nights.fold(as_of).details["way"]).startswith("from ")
+        assert nights.rows(as_of - DAY) == before
+        nights.assert_right(as_of)
+
+
+def test_the_same_night_again(nights: Nights) -> None:
+    as_of = FIRST + 9 * DAY
+    assert nights.fold(as_of).details["way"] == "full"
+    version = nights.warehouse.version(FOLDS)
+    again = nights.fold(as_of)
+    assert (again.details["way"], nights.warehouse.version(FOLDS)) == ("up to date", version)
+    assert again.rows_out == len(nights.rows(as_of))
+    # A late delivery for it goes on from the night itself.
+    nights.deliver(day_of_payments(random.Random(2), range(9), 5))
+    assert nights.fold(as_of).details["way"] == f"from {as_of}"
+    nights.assert_right(as_of)
+
+
+def test_payments_laid_out_anew_are_no_change(nights: Nights) -> None:
+    as_of = FIRST + 9 * DAY
+    nights.fold(as_of)
+    nights.deliver(day_of_payments(random.Random(2), range(9, 10), 5))
+    DeltaTable.forPath(nights.spark, nights.warehouse.location(PAYMENTS)).optimize().executeCompaction()
+    done = nights.fold(as_of + DAY)
+    assert done.details["way"] == f"from {as_of}"
+    nights.assert_right(as_of + DAY)
+
+
+def test_what_cannot_be_followed_is_folded_in_full(nights: Nights) -> None:
+    as_of = FIRST + 9 * DAY
+    nights.fold(as_of)
+    nights.deliver(day_of_payments(random.Random(2), range(9, 10), 5))
+    # Far ahead: less of the last night remains than a full fold reads.
+    nights.deliver(day_of_payments(random.Random(5), range(15, 18), 20))
+    done = nights.fold(FIRST + 18 * DAY)
+    assert done.details["way"] == "full"
+    nights.assert_right(FIRST + 18 * DAY)
+
+
+@pytest.mark.parametrize("last", ["its tasks", "its commit"])
+def test_a_run_that_died_heals(nights: Nights, monkeypatch: pytest.MonkeyPatch, last: str) -> None:
+    as_of = FIRST + 9 * DAY
+    nights.fold(as_of)
+    before = nights.rows(as_of)
+    nights.deliver(day_of_payments(random.Random(2), range(9, 10), 5))
+
+    class DiedError(BaseException):
+        pass
+
+    def die(*args: Any, **values: Any) -> int:
+        if last == "its commit":
+            replace_files(*args, **values)
+        raise DiedError
+
+    monkeypatch.setattr(fold_run, "replace_files", die)
+    with pytest.raises(DiedError):
+        nights.fold(as_of + DAY)
+    monkeypatch.undo()
+    assert nights.rows(as_of) == before
+    nights.fold(as_of + DAY)
+    nights.assert_right(as_of + DAY)
+
+
+def test_of_two_runs_at_once_one_is_refused(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_of = FIRST + 9 * DAY
+    nights.fold(as_of)
+    nights.deliver(day_of_payments(random.Random(2), range(9, 10), 5))
+    real: Callable[..., int] = replace_files
+
+    def overtaken(*args: Any, **values: Any) -> int:
+        monkeypatch.undo()
+        nights.fold(as_of + DAY)  # another run, from start to end
+        return real(*args, **values)
+
+    monkeypatch.setattr(fold_run, "replace_files", overtaken)
+    with pytest.raises(InputError, match="another job wrote the table meanwhile"):
+        nights.fold(as_of + DAY)
+    nights.assert_right(as_of + DAY)
+
+
+def test_many_days_in_one_pass_and_through_spark(overrides: list[str], nights: Nights) -> None:
+    days = [FIRST + number * DAY for number in (3, 6, 9)]
+    nights.fold(*days)
+    assert nights.warehouse.version(FOLDS) == 1
+    found = [nights.rows(as_of) for as_of in days]
+    for as_of in days:
+        nights.assert_right(as_of)
+    through = Nights("conf/local.yaml", overrides, through_spark="true")
+    through.fold(*days)
+    assert [through.rows(as_of) for as_of in days] == found
+
+
+def test_fold_loss_adds_up(nights: Nights) -> None:
+    as_of = FIRST + 9 * DAY
+    nights.fold(as_of)
+    loss = [row.asDict() for row in nights.warehouse.read(FOLD_LOSS).collect()]
+    folds = nights.rows(as_of)
+    inside = [p for p in nights.known.values() if midnight(as_of) - 8 * DAY <= p["paid_at"] < midnight(as_of)]
+    assert sum(row["users"] for row in loss) == len(folds)
+    assert sum(row["payments"] for row in loss) == len(inside)
+    assert sum(row["cents"] for row in loss) == sum(abs(int(p["amount"] * 100)) for p in inside)
+    dropped = sum(row["payments_dropped"] for row in folds)
+    assert sum(row["payments_dropped"] for row in loss) == dropped > 0
+    assert {(row["of_table"], row["label"], row["table_version"]) for row in loss} == {("folds", None, 1)}
