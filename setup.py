@@ -16,6 +16,7 @@ JOBS = (
     "promote_model",
     "score_users",
     "report",
+    "maintain_tables",
 )
 
 # Petastorm 0.13.1 does not import with a PyArrow newer than 14.

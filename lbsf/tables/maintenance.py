@@ -155,8 +155,8 @@ def _unreferenced(root: str, kept: Collection[int], retention_hours: int) -> lis
     except DeltaError as error:
         raise InputError(f"table {Path(root).name}: its log cannot be read, so nothing was removed ({error})") from None
     paths = {Path(root, name) for name in listed} - _change_files(root)
-    # Files that left long ago are listed again.
-    return sorted(path for path in paths if path.is_relative_to(root) and path.is_file())
+    # Listed too are files that left long ago, and Hadoop's hidden checksums of files that stay.
+    return sorted(p for p in paths if p.is_relative_to(root) and not p.name.startswith(".") and p.is_file())
 
 
 def _change_files(root: str) -> set[Path]:
