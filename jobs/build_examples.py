@@ -18,8 +18,9 @@ from jobs.common import Job, Summary, run_main
 from lbsf.config.models import ExamplesConfig
 from lbsf.errors import InputError
 from lbsf.examples import build_examples, row_group_users, split_of
-from lbsf.folding import paid_days
-from lbsf.schemas import EXAMPLES, LABELS, PAYMENTS
+from lbsf.folding import fold_loss
+from lbsf.schemas import EXAMPLES, FOLD_LOSS, LABELS, PAYMENTS
+from lbsf.tables import Warehouse, paid_days
 
 SPLITS = ("train", "validation", "test", "out_of_time")
 
@@ -49,13 +50,14 @@ def run(job: Job) -> Summary:
         payments = warehouse.read(PAYMENTS, payments_version)
         labels = split_of(warehouse.read(LABELS, labels_version), config.examples)
         counts = _count_splits(labels)
-        _check_days(payments, counts)
+        _check_days(paid_days(warehouse.data_files(PAYMENTS, payments_version)), counts)
         _check_splits(counts, config.examples)
         row_group_rows = row_group_users(counts["train"].labels, config.training.ranks, config.fold)
         examples = build_examples(payments, labels, config.fold, row_group_rows, config.storage.user_buckets)
         made_from = {PAYMENTS.name: payments_version, LABELS.name: labels_version}
         warehouse.overwrite(EXAMPLES, examples, row_group_rows=row_group_rows, made_from=made_from)
         examples_version = warehouse.version(EXAMPLES)
+        _write_loss(warehouse, examples_version, max(count.last_observed_on for count in counts.values()))
         summary.rows_in = sum(count.labels for count in counts.values())
         summary.rows_out = warehouse.read(EXAMPLES, examples_version).count()
         summary.details = {split: counts[split] for split in SPLITS if split in counts} | {
@@ -73,10 +75,20 @@ def _count_splits(labels: DataFrame) -> dict[str | None, SplitCount]:
     return {row[0]: SplitCount(*row[1:]) for row in counts.collect()}
 
 
-def _check_days(payments: DataFrame, counts: Mapping[str | None, SplitCount]) -> None:
+def _write_loss(warehouse: Warehouse, examples_version: int, latest: date) -> None:
+    loss = fold_loss(warehouse.read(EXAMPLES, examples_version)).select(
+        F.lit(EXAMPLES.name).alias("of_table"),
+        F.lit(latest).alias("as_of"),
+        F.lit(examples_version).cast("long").alias("table_version"),
+        "*",
+    )
+    warehouse.replace_part(FOLD_LOSS, loss.coalesce(1), {"of_table": EXAMPLES.name})
+
+
+def _check_days(paid: tuple[date, date], counts: Mapping[str | None, SplitCount]) -> None:
     if not counts:
         raise InputError("table labels is empty: ingest labels first")
-    first, last = paid_days(payments)
+    first, last = paid
     begin = min(count.first_observed_on for count in counts.values())
     end = max(count.last_observed_on for count in counts.values())
     if end <= first or begin > last + timedelta(days=1):

@@ -30,9 +30,9 @@ from jobs import (
 )
 from jobs.common import Job, Summary, day, run_main
 from lbsf.errors import ConfigurationError
-from lbsf.folding import paid_days
 from lbsf.schemas import PAYMENTS, SCORES
 from lbsf.scoring.queries import load_queries
+from lbsf.tables import paid_days
 
 SIMULATED = {"parquet": "conf/sources/synthetic_payments.yaml", "csv": "conf/sources/synthetic_payments_csv.yaml"}
 SIMULATED_LABELS = "conf/sources/synthetic_labels.yaml"
@@ -59,7 +59,8 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
         payments, labels = SIMULATED[job.config.synthetic.format], SIMULATED_LABELS
     ingest_payments.run(job, source=payments)
     ingest_labels.run(job, source=labels)
-    as_of = as_of or paid_days(job.warehouse.read(PAYMENTS))[1] + timedelta(days=1)
+    stored = job.warehouse.data_files(PAYMENTS, job.warehouse.version(PAYMENTS))
+    as_of = as_of or paid_days(stored)[1] + timedelta(days=1)
     fold_payments.run(job, as_of=[as_of])
     build_examples.run(job)
     train_model.run(job)

@@ -11,16 +11,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import partial
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
 from lbsf.config.models import FoldConfig
 from lbsf.errors import InputError
-from lbsf.folding import fold_loss, fold_payments, paid_days
+from lbsf.folding import fold_loss, fold_payments
 from lbsf.schemas import FOLD_LOSS, FOLDS, PAYMENTS
-from lbsf.tables import Warehouse, fold_files
+from lbsf.tables import FoldRun, Warehouse, fold_files, no_payments, paid_days
+
+_DAY = timedelta(days=1)
 
 
 def run(job: Job, *, as_of: Sequence[date], full: bool = False) -> Summary:
@@ -38,36 +40,33 @@ def run(job: Job, *, as_of: Sequence[date], full: bool = False) -> Summary:
         warehouse, config = job.warehouse, job.config.fold
         days = sorted(set(as_of))
         payments_version = warehouse.version(PAYMENTS)
-        payments = warehouse.read(PAYMENTS, payments_version)
-        _check_days(payments, days, config.window_days)
+        _check_days(paid_days(warehouse.data_files(PAYMENTS, payments_version)), days)
         _check_spec(warehouse, config)
-        if config.through_spark:
-            way, refolded = "through Spark", 0
-            _fold_through_spark(warehouse, payments, days, config, payments_version)
-            folds_version = warehouse.version(FOLDS)
-        else:
-            done = fold_files(warehouse, days, config, payments_version, full=full)
-            way, refolded, folds_version = done.way, done.refolded, done.folds_version
-        folds = warehouse.read(FOLDS, folds_version).where(F.col("as_of").isin(days))
-        if way != "up to date":
-            _write_loss(warehouse, folds, days, folds_version)
-        users, merchants, kept, dropped = _totals(folds)
-        summary.rows_in, summary.rows_out = kept + dropped, users
-        summary.details = {
-            "merchants": merchants,
-            "payments dropped": dropped,
-            "way": way,
-            "folded again": refolded,
+        fold = _fold_through_spark if config.through_spark else partial(fold_files, full=full)
+        done = fold(warehouse, days, config, payments_version)
+        if done.way != "up to date":
+            _write_loss(warehouse, days, done.folds_version)
+            summary.rows_in = done.payments
+            summary.details = {"merchants": done.merchants, "payments dropped": done.payments_dropped}
+        summary.rows_out = done.users
+        summary.details |= {
+            "way": done.way,
+            "folded again": done.refolded,
             "payments version": payments_version,
-            "folds version": folds_version,
+            "folds version": done.folds_version,
         }
     return summary
 
 
 def _fold_through_spark(
-    warehouse: Warehouse, payments: DataFrame, days: Sequence[date], config: FoldConfig, payments_version: int
-) -> None:
+    warehouse: Warehouse, days: Sequence[date], config: FoldConfig, payments_version: int
+) -> FoldRun:
     buckets = warehouse.storage.user_buckets
+    payments = warehouse.read(PAYMENTS, payments_version)
+    for as_of in days:
+        inside = F.col("paid_on").between(F.lit(as_of - timedelta(days=config.window_days)), F.lit(as_of - _DAY))
+        if payments.where(inside).isEmpty():
+            raise no_payments(as_of, config.window_days)
     folds = (
         fold_payments(payments, days, config, buckets)
         .withColumn("user_bucket", (F.crc32(F.encode("user_id", "UTF-8")) % buckets).cast("int"))
@@ -78,9 +77,18 @@ def _fold_through_spark(
     )
     part = {"as_of": [as_of.isoformat() for as_of in days]}
     warehouse.replace_part(FOLDS, folds, part, row_group_rows=config.row_group_users)
+    version = warehouse.version(FOLDS)
+    written = warehouse.read(FOLDS, version).where(F.col("as_of").isin(days))
+    counts = written.agg(
+        F.count("*"), F.sum("merchants_kept"), F.sum("payments_kept"), F.sum("payments_dropped")
+    ).first()
+    assert counts is not None  # An aggregate without groups has one row.
+    users, merchants, kept, dropped = map(int, counts)
+    return FoldRun("through Spark", users, merchants, kept + dropped, dropped, 0, version)
 
 
-def _write_loss(warehouse: Warehouse, folds: DataFrame, days: Sequence[date], folds_version: int) -> None:
+def _write_loss(warehouse: Warehouse, days: Sequence[date], folds_version: int) -> None:
+    folds = warehouse.read(FOLDS, folds_version)
     for as_of in days:
         loss = fold_loss(folds.where(F.col("as_of") == F.lit(as_of))).select(
             F.lit(FOLDS.name).alias("of_table"),
@@ -91,38 +99,25 @@ def _write_loss(warehouse: Warehouse, folds: DataFrame, days: Sequence[date], fo
         warehouse.replace_part(FOLD_LOSS, loss.coalesce(1), {"of_table": FOLDS.name, "as_of": as_of.isoformat()})
 
 
-def _check_days(payments: DataFrame, days: Sequence[date], window_days: int) -> None:
-    first, last = paid_days(payments)
-    earliest, latest = first + timedelta(days=1), last + timedelta(days=1)
+def _check_days(paid: tuple[date, date], days: Sequence[date]) -> None:
+    first, last = paid
     for as_of in days:
-        if not earliest <= as_of <= latest:
+        if not first + _DAY <= as_of <= last + _DAY:
             raise InputError(
-                f"--as-of {as_of}: table payments holds {first} to {last}; choose a day from {earliest} to {latest}"
-            )
-        begin = as_of - timedelta(days=window_days)
-        if payments.where((F.col("paid_on") >= F.lit(begin)) & (F.col("paid_on") < F.lit(as_of))).isEmpty():
-            raise InputError(
-                f"--as-of {as_of}: table payments has none from {begin} on within the {window_days} days before it; "
-                "choose another day or ingest the missing payments"
+                f"--as-of {as_of}: table payments holds {first} to {last}; "
+                f"choose a day from {first + _DAY} to {last + _DAY}"
             )
 
 
 def _check_spec(warehouse: Warehouse, config: FoldConfig) -> None:
     if not warehouse.exists(FOLDS):
         return
-    stored = warehouse.read(FOLDS).select("fold_spec").first()
-    if stored is not None and stored["fold_spec"] != config.spec:
+    files = warehouse.data_files(FOLDS, warehouse.version(FOLDS))
+    for stored in {file.high["fold_spec"] for file in files} - {config.spec}:
         raise InputError(
-            f"table folds holds {stored['fold_spec']}, the configuration's fold section makes {config.spec}: "
+            f"table folds holds {stored}, the configuration's fold section makes {config.spec}: "
             f"set it back, or move {warehouse.location(FOLDS)} away and fold again"
         )
-
-
-def _totals(folds: DataFrame) -> tuple[int, int, int, int]:
-    """Folds, merchants kept, payments kept and payments dropped."""
-    totals = folds.agg(F.count("*"), F.sum("merchants_kept"), F.sum("payments_kept"), F.sum("payments_dropped")).first()
-    users, merchants, kept, dropped = (int(total or 0) for total in totals or (0, 0, 0, 0))
-    return users, merchants, kept, dropped
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

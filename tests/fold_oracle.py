@@ -76,6 +76,7 @@ def fold_of(payments: Iterable[Row], user_id: str, as_of: date, config: FoldConf
         "payments_dropped": sum(map(len, seen.values())) - len(rows),
         "merchants_kept": len(kept),
         "merchants_dropped": len(seen) - len(kept),
+        "cents": sum(abs(int(p["amount"] * 100)) for lists in seen.values() for p in lists),
         "cents_dropped": sum(abs(int(p["amount"] * 100)) for lists in seen.values() for p in lists)
         - sum(abs(int(p["amount"] * 100)) for p in rows),
         "history_days": (end.date() - min(p["paid_at"] for lists in seen.values() for p in lists).date()).days

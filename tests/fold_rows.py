@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
 from typing import Any
 
@@ -74,7 +75,15 @@ def fold_row(
         "payments_dropped": 0,
         "merchants_kept": len(ids),
         "merchants_dropped": 0,
+        "cents": sum(abs(p["cents"]) for p in payments),
+        "cents_dropped": 0,
+        "history_days": math.ceil(max((p["days"] for p in payments), default=0)),
     }
+
+
+def in_table(rows: list[Row]) -> list[Row]:
+    """Rows with what the folds table holds beside the folds."""
+    return [{**row, "user_bucket": 0, "payments_version": 0} for row in rows]
 
 
 def random_rows(users: int, seed: int, fold: FoldConfig = FOLD, most_merchants: int = 8) -> list[Row]:

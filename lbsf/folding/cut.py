@@ -110,9 +110,9 @@ def _fold(
     from_last = np.repeat(last, length) - np.arange(len(index))
     keep = np.repeat(keep_merchant, length) & (from_last < config.max_payments_per_merchant)
 
-    dropped = ~keep
-    cents_dropped = np.zeros(folds, np.int64)
-    np.add.at(cents_dropped, pair[dropped], np.abs(rows.amount_cents[index[dropped]]))
+    absolute = np.abs(rows.amount_cents[index])
+    cents = _sum(absolute, pair, folds)
+    cents_dropped = _sum(absolute[~keep], pair[~keep], folds)
     seen, kept = _count(pair, folds), _count(pair[keep], folds)
     merchants_seen, merchants_kept = _count(fold_of_merchant, folds), _count(fold_of_merchant[keep_merchant], folds)
     first_us = np.full(folds, np.iinfo(np.int64).max)
@@ -147,6 +147,7 @@ def _fold(
             "payments_dropped": _int32(seen - kept),
             "merchants_kept": _int32(merchants_kept),
             "merchants_dropped": _int32(merchants_seen - merchants_kept),
+            "cents": pa.array(cents),
             "cents_dropped": pa.array(cents_dropped),
             "history_days": _int32(history),
         }
@@ -179,6 +180,15 @@ def _rank(group: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int6
 
 def _count(group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
     return np.bincount(group, minlength=groups)
+
+
+def _sum(values: NDArray[np.int64], group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
+    """Sums of each group; `group` rises. Whole numbers throughout: a float would lose cents."""
+    totals = np.zeros(groups, np.int64)
+    if len(values):
+        starts = np.flatnonzero(np.diff(group, prepend=-1))
+        totals[group[starts]] = np.add.reduceat(values, starts)
+    return totals
 
 
 def _offsets(lengths: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int32]:

@@ -14,7 +14,6 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from lbsf.config.models import FoldConfig
-from lbsf.errors import InputError
 from lbsf.folding.cut import fold_days, fold_pairs
 from lbsf.folding.rows import PAYMENT_COLUMNS, PaymentRows
 from lbsf.schemas.folds import FOLD_COLUMNS
@@ -54,14 +53,6 @@ def fold_payments(
         # A row with as_of asks for a fold, however many payments it has.
         rows = rows.unionByName(asked, allowMissingColumns=True)
     return rows.repartition(partitions, "user_id").mapInArrow(_folder(config, days), _STRUCT)
-
-
-def paid_days(payments: DataFrame) -> tuple[date, date]:
-    """First and last day with a payment. Raises InputError where there is none."""
-    days = payments.agg(F.min("paid_on"), F.max("paid_on")).first()
-    if days is None or days[0] is None:
-        raise InputError("table payments is empty: ingest payments first")
-    return days[0], days[1]
 
 
 def _of_days(payments: DataFrame, first: date, end: date) -> DataFrame:

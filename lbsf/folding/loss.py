@@ -17,15 +17,13 @@ def fold_loss(folds: DataFrame) -> DataFrame:
     Returns:
         FOLD_LOSS columns but of_table, as_of and table_version: a row a label and band of history_days.
     """
-    label = F.col("label") if "label" in folds.columns else F.lit(None).cast("int")
-    kept_cents = F.aggregate("amount_cents", F.lit(0).cast("long"), lambda total, cents: total + F.abs(cents))
+    label = F.col("label").cast("string") if "label" in folds.columns else F.lit("unknown")
     counted = folds.select(
         label.alias("label"),
         _band(F.col("history_days")).alias("history"),
-        *(F.col(name).cast("long") for name in ("payments_dropped", "merchants_dropped", "cents_dropped")),
+        *(F.col(name).cast("long") for name in ("payments_dropped", "merchants_dropped", "cents", "cents_dropped")),
         (F.col("payments_kept") + F.col("payments_dropped")).cast("long").alias("payments"),
         (F.col("merchants_kept") + F.col("merchants_dropped")).cast("long").alias("merchants"),
-        (kept_cents + F.col("cents_dropped")).alias("cents"),
     )
     sums = ("payments", "payments_dropped", "merchants", "merchants_dropped", "cents", "cents_dropped")
     return (

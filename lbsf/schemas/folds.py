@@ -36,7 +36,8 @@ FOLD_COLUMNS = (
     Column("payments_dropped", IntegerType(), "payments of the window that the caps dropped"),
     Column("merchants_kept", IntegerType(), "merchants in the lists"),
     Column("merchants_dropped", IntegerType(), "merchants of the window that the cap dropped"),
-    Column("cents_dropped", LongType(), "sum of the dropped payments' absolute amounts, hundredths of the currency"),
+    Column("cents", LongType(), "sum of the window's absolute amounts, hundredths of the currency"),
+    Column("cents_dropped", LongType(), "of them, of the payments that the caps dropped"),
     Column("history_days", IntegerType(), "days from the window's first payment, dropped or not, to as_of; 0: none"),
 )
 
@@ -59,9 +60,9 @@ FOLD_LOSS = TableSchema(
     partition_by=("of_table", "as_of"),
     columns=(
         Column("of_table", StringType(), "folds or examples"),
-        Column("as_of", DateType(), "day of the folds; null for examples, which have many", nullable=True),
+        Column("as_of", DateType(), "day of the folds; of examples, which have many, the latest"),
         Column("table_version", LongType(), "Delta version of that table"),
-        Column("label", IntegerType(), "1: defaulted, 0: did not; null for folds", nullable=True),
+        Column("label", StringType(), "1: defaulted, 0: did not; `unknown` for folds"),
         Column("history", StringType(), "days from the window's first payment to as_of, in bands"),
         Column("users", LongType(), "folds of this label and history"),
         Column("users_cut", LongType(), "of them, folds from which a cap dropped payments"),

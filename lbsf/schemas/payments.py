@@ -18,6 +18,7 @@ PAYMENTS = TableSchema(
     purpose="One row a payment that meets the contract. A payment delivered twice is stored once.",
     key=("payment_id",),
     partition_by=("paid_month", "user_bucket"),
+    sorted_by=("user_id", "paid_at"),
     change_feed=True,
     columns=(
         Column("payment_id", StringType(), "the source's identifier of the payment, unique"),

@@ -36,6 +36,7 @@ class TableSchema:
         columns: in order.
         key: columns that identify a row.
         partition_by: columns of the Delta partitions.
+        sorted_by: order of the rows within a file, where a whole table is written at once.
         change_feed: whether Delta keeps what each commit changed, for readers that follow the table.
     """
 
@@ -44,6 +45,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
+    sorted_by: tuple[str, ...] = ()
     change_feed: bool = False
 
     @property

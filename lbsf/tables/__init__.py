@@ -1,6 +1,6 @@
 """Delta tables: the only place that reads or writes them."""
 
-from lbsf.tables.fold_run import fold_files
+from lbsf.tables.fold_run import FoldRun, fold_files, no_payments, paid_days
 from lbsf.tables.log import DataFile
 from lbsf.tables.maintenance import Maintained, maintain, referenced_versions
 from lbsf.tables.warehouse import Warehouse, has_rows, local_path
@@ -9,7 +9,10 @@ __all__ = [
     "DataFile",
     "Maintained",
     "Warehouse",
+    "FoldRun",
     "fold_files",
+    "no_payments",
+    "paid_days",
     "has_rows",
     "local_path",
     "maintain",

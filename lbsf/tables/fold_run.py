@@ -30,8 +30,9 @@ class FoldRun(NamedTuple):
     """What a run did.
 
     Attributes:
-        way: `full`, `from DAY` (the folds that it went on from) or `up to date`, in which case nothing was done.
-        users: folds written.
+        way: `full`, `from DAY` (the folds that it went on from), or `up to date`: nothing was done, and only
+            users and folds_version are given.
+        users: folds of these days.
         merchants: merchants kept in them.
         payments: payments of their windows.
         payments_dropped: of these, dropped by the caps.
@@ -73,7 +74,8 @@ def fold_files(
     first, end = as_ofs[0] - timedelta(days=config.window_days), as_ofs[-1]
     last_night = None if full or len(as_ofs) > 1 else _last_night(stored, as_ofs[0], config)
     if last_night is not None and last_night == (as_ofs[0], payments_version) and stored_version is not None:
-        return FoldRun("up to date", 0, 0, 0, 0, 0, stored_version)
+        users = sum(file.rows for file in stored if file.partition["as_of"] == as_ofs[0].isoformat())
+        return FoldRun("up to date", users, 0, 0, 0, 0, stored_version)
     nights = _since(warehouse, stored, *last_night, payments_version) if last_night is not None else None
 
     tasks = []
@@ -94,6 +96,10 @@ def fold_files(
                 )
             )
     done = _run(warehouse, tasks)
+    for as_of in as_ofs:
+        if not any(day.file is not None and day.as_of == as_of for day in done):
+            _remove(root, done)
+            raise no_payments(as_of, config.window_days)
     if stored_version is None:
         _create(warehouse, root)
         stored_version = 0
@@ -126,11 +132,23 @@ def _run(warehouse: Warehouse, tasks: Sequence[FoldTask]) -> list[FoldedDay]:
     refusals = [result for result in results if isinstance(result, str)]
     done = [day for result in results if not isinstance(result, str) for day in result]
     if refusals:
-        for day in done:
-            if day.file is not None:
-                Path(by_size[0].root, day.file.path).unlink()
+        _remove(by_size[0].root, done)
         raise InputError(refusals[0])
     return done
+
+
+def _remove(root: str, done: Sequence[FoldedDay]) -> None:
+    for day in done:
+        if day.file is not None:
+            Path(root, day.file.path).unlink()
+
+
+def no_payments(as_of: date, window_days: int) -> InputError:
+    """Says that nobody paid in a day's window."""
+    return InputError(
+        f"--as-of {as_of}: table payments has none from {as_of - timedelta(days=window_days)} on within the "
+        f"{window_days} days before it; choose another day or ingest the missing payments"
+    )
 
 
 def _attempt(task: FoldTask) -> list[FoldedDay] | str:
@@ -194,9 +212,19 @@ def _changed_users(warehouse: Warehouse, versions: Sequence[int]) -> Mapping[int
     return users
 
 
+def paid_days(files: Sequence[DataFile]) -> tuple[date, date]:
+    """First and last day with a payment, of the payments' files. Raises InputError where there is none."""
+    spans = [file for of_bucket in _by_bucket(files).values() for file in of_bucket]
+    if not spans:
+        raise InputError("table payments is empty: ingest payments first")
+    return min(file.first for file in spans), max(file.last for file in spans)
+
+
 def _by_bucket(files: Sequence[DataFile]) -> dict[int, list[PaymentFile]]:
     buckets: dict[int, list[PaymentFile]] = defaultdict(list)
     for file in files:
+        if not file.rows:
+            continue
         month = _day(file.partition["paid_month"])
         first, last = file.low.get("paid_on") or month, file.high.get("paid_on") or month + timedelta(days=30)
         buckets[int(file.partition["user_bucket"] or 0)].append(PaymentFile(file.path, month, _day(first), _day(last)))

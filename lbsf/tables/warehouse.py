@@ -93,6 +93,8 @@ class Warehouse:
         if before is None:
             # One file a partition, not one a task and partition.
             rows = df.repartition(*table.partition_by) if table.partition_by else df
+            if table.sorted_by:
+                rows = rows.sortWithinPartitions(*table.partition_by, *table.sorted_by)
             self._writer(table, rows, "error").save(location)
         else:
             condition = reduce(and_, [F.col(f"stored.{name}") == F.col(f"new.{name}") for name in match_on])

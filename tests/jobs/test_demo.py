@@ -141,11 +141,11 @@ def test_a_model_of_another_fold_scores_nothing(ran: Ran, capsys: pytest.Capture
     # Folds of another window, in a warehouse that shares the registry.
     day = NIGHT.isoformat()
     folds = ran.warehouse.read(FOLDS)
-    other = folds.withColumn("fold_spec", F.lit("v1-w90-m128-p256-c512-h64-t8192x6"))
+    other = folds.withColumn("fold_spec", F.lit("v2-w90-m128f32-p256-c512-h64-t8192x6"))
     ran.warehouse.replace_day(FOLDS, other, NIGHT)
     assert score_users.main([*ran.arguments, "--as-of", day]) == 2
     error = capsys.readouterr().err
-    assert "the model reads folds of spec v1-w180" in error
+    assert "the model reads folds of spec v2-w180" in error
     assert error.count("\n") == 1
     assert _version(ran) == before
     ran.warehouse.replace_day(FOLDS, ran.warehouse.read(FOLDS, 0), NIGHT)

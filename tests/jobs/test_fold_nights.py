@@ -223,4 +223,4 @@ def test_fold_loss_adds_up(nights: Nights) -> None:
     assert sum(row["cents"] for row in loss) == sum(abs(int(p["amount"] * 100)) for p in inside)
     dropped = sum(row["payments_dropped"] for row in folds)
     assert sum(row["payments_dropped"] for row in loss) == dropped > 0
-    assert {(row["of_table"], row["label"], row["table_version"]) for row in loss} == {("folds", None, 1)}
+    assert {(row["of_table"], row["label"], row["table_version"]) for row in loss} == {("folds", "unknown", 1)}

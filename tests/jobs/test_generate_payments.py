@@ -99,7 +99,7 @@ def test_the_mappings_read_what_was_written(generated: tuple[Job, Summary]) -> N
     root, at = job.config.storage.root, datetime(2030, 1, 1, tzinfo=UTC)
     mapping = load_mapping("conf/sources/synthetic_payments.yaml", PAYMENTS)
     checked = check_payments(
-        read_source(job.spark, mapping, root), job.config.ingest, Received(mapping.name, at, "test")
+        read_source(job.spark, mapping, root), job.config.ingest, Received(mapping.name, at, "test"), 2
     ).cache()
     sound = checked.where(F.col("reasons").isNull())
     assert sound.select("payment_id").distinct().count() == summary.details["payments"]
@@ -128,7 +128,7 @@ def test_csv_holds_the_same_rows_and_replaces_what_lay_there(generated: tuple[Jo
 
     def rows(name: str, over: Job, where: str) -> list[str]:
         mapping = load_mapping(f"conf/sources/{name}.yaml", PAYMENTS)
-        found = check_payments(read_source(over.spark, mapping, where), over.config.ingest, received)
+        found = check_payments(read_source(over.spark, mapping, where), over.config.ingest, received, 2)
         return digest(found.where(F.col("reasons").isNull()).select(columns))
 
     assert rows("synthetic_payments_csv", job, root) == rows("synthetic_payments", parquet, parquet.config.storage.root)

@@ -51,7 +51,7 @@ def write_payments(job: Job) -> dict[date, int]:
     days = [NIGHT + timedelta(days=offset) for offset in (-181, -180, -90, -1, 0)]
     rows = [
         (f"p{day}{number}", "u1", "m1", datetime(day.year, day.month, day.day, 9, tzinfo=UTC), day, Decimal("9.50"),
-         "EUR", None, None, None, None, AT, "hand")
+         "EUR", None, None, None, None, AT, "hand", day.replace(day=1), 0)
         for place, day in enumerate(days)
         for number in range(place + 1)
     ]  # fmt: skip

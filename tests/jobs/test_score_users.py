@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from fold_rows import AS_OF, FOLD, pack, random_rows, small_model
+from fold_rows import AS_OF, FOLD, in_table, pack, random_rows, small_model
 from pyspark.sql import functions as F
 
 from jobs import score_users
@@ -19,7 +19,7 @@ NEXT = date(2025, 7, 2)
 
 def write_folds(job: Job, as_of: date, users: int = 40, **changes: object) -> list[dict[str, object]]:
     rows = [{**row, "as_of": as_of, **changes} for row in random_rows(users, seed=1)]
-    job.warehouse.replace_day(FOLDS, job.spark.createDataFrame(rows, FOLDS.struct), as_of)
+    job.warehouse.replace_day(FOLDS, job.spark.createDataFrame(in_table(rows), FOLDS.struct), as_of)
     return rows
 
 

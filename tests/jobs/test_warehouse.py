@@ -23,7 +23,7 @@ VISITS = TableSchema(
     name="visits",
     purpose="One row a visit.",
     key=("visit_id",),
-    partition_by="day",
+    partition_by=("day",),
     columns=(
         Column("visit_id", StringType(), "which"),
         Column("day", DateType(), "when"),
@@ -34,9 +34,13 @@ PLAIN = TableSchema(name="plain", purpose="No partition.", key=("visit_id", "day
 FIRST, SECOND = date(2025, 1, 1), date(2025, 1, 2)
 
 
+def storage(root: Path | str, database: str | None = None) -> StorageConfig:
+    return StorageConfig(root=str(root), database=database, user_buckets=2, history_days=30)
+
+
 @pytest.fixture
 def warehouse(spark: SparkSession, tmp_path: Path) -> Warehouse:
-    return Warehouse(spark, StorageConfig(root=str(tmp_path / "store"), database=None))
+    return Warehouse(spark, storage(tmp_path / "store"))
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_insert_new_within_a_range_finds_the_stored_rows_of_the_range(warehouse:
 def test_insert_new_writes_one_file_a_day(warehouse: Warehouse, visits: Any) -> None:
     rows = [(f"v{number}", date(2025, 1, 1 + number % 3), number) for number in range(300)]
     warehouse.insert_new(VISITS, visits(*rows).repartition(8), ["visit_id"])
-    assert [(file.partition, file.rows) for file in warehouse.data_files(VISITS, 0)] == [
+    assert [(file.partition["day"], file.rows) for file in warehouse.data_files(VISITS, 0)] == [
         ("2025-01-01", 100),
         ("2025-01-02", 100),
         ("2025-01-03", 100),
@@ -113,7 +117,7 @@ def test_a_killed_first_write_leaves_no_table_and_no_hindrance(warehouse: Wareho
 def test_any_split_into_deliveries_stores_each_row_once(
     spark: SparkSession, visits: Any, tmp_path_factory: pytest.TempPathFactory, deliveries: list[set[int]]
 ) -> None:
-    warehouse = Warehouse(spark, StorageConfig(root=str(tmp_path_factory.mktemp("store")), database=None))
+    warehouse = Warehouse(spark, storage(tmp_path_factory.mktemp("store")))
     added = 0
     for number, delivery in enumerate(deliveries):
         # Each delivery has its own day: the same visit comes again on another one.
@@ -184,8 +188,8 @@ def test_data_files_are_the_snapshots_own(warehouse: Warehouse, visits: Any) -> 
     warehouse.overwrite(VISITS, visits(("a", FIRST, 1), ("b", SECOND, 2), ("c", SECOND, 3)).coalesce(1))
     warehouse.overwrite(VISITS, visits(("d", FIRST, 4)).coalesce(1))
     old, new = warehouse.data_files(VISITS, 0), warehouse.data_files(VISITS, 1)
-    assert [(file.rows, file.partition) for file in old] == [(1, "2025-01-01"), (2, "2025-01-02")]
-    assert [(file.rows, file.partition) for file in new] == [(1, "2025-01-01")]
+    assert [(file.rows, file.partition["day"]) for file in old] == [(1, "2025-01-01"), (2, "2025-01-02")]
+    assert [(file.rows, file.partition["day"]) for file in new] == [(1, "2025-01-01")]
     assert all(isinstance(file, DataFile) and Path(file.path).is_file() for file in old + new)
 
 
@@ -199,7 +203,12 @@ def test_a_row_group_holds_the_rows_asked_for(warehouse: Warehouse, visits: Any,
 
 
 def test_a_database_makes_tables_known_to_sql(spark: SparkSession, visits: Any, tmp_path: Path) -> None:
-    warehouse = Warehouse(spark, StorageConfig(root=str(tmp_path / "a store's"), database="lbsf_test_warehouse"))
+    warehouse = Warehouse(
+        spark,
+        StorageConfig(
+            root=str(tmp_path / "a store's"), database="lbsf_test_warehouse", user_buckets=2, history_days=30
+        ),
+    )
     try:
         warehouse.insert_new(VISITS, visits(("a", FIRST, 1)), ["visit_id"])
         warehouse.insert_new(VISITS, visits(("b", FIRST, 2)), ["visit_id"])
@@ -213,7 +222,7 @@ def test_locations(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.chdir(tmp_path)
 
     def location(root: str) -> str:
-        return Warehouse(spark, StorageConfig(root=root, database=None)).location(VISITS)
+        return Warehouse(spark, storage(root)).location(VISITS)
 
     assert location("store") == f"{tmp_path}/store/tables/visits"
     assert location("dbfs:/mnt/lbsf") == "dbfs:/mnt/lbsf/tables/visits"

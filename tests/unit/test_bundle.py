@@ -145,7 +145,7 @@ def test_a_task_names_a_job_that_takes_its_arguments(target: str, path: Path, ta
     assert config.storage.root == values["var.storage_root"]
     assert config.storage.database == values["var.database"]
     if "as_of" in own:
-        assert own["as_of"] == date(2025, 8, 1)
+        assert own["as_of"] in (date(2025, 8, 1), [date(2025, 8, 1)])
     if "source" in own:
         assert Path(own["source"]).is_file()
     if task["task_key"] in ("train_model", "validate_model", "promote_model", "score_users", "report"):

@@ -128,7 +128,7 @@ def test_the_worked_example_of_a_source_works(tmp_path: Path, spark: SparkSessio
         file.write_text(re.sub(r"(?m)^path: .*$", f"path: {data}", mapping), encoding="utf-8")
         sources.append(read_source(spark, load_mapping(file, table), config.storage.root))
     received = Received("my_bank", datetime(2025, 12, 1, tzinfo=UTC), "run")
-    checked = check_payments(sources[0], config.ingest, received)
+    checked = check_payments(sources[0], config.ingest, received, config.storage.user_buckets)
     refused = checked.where("reasons is not null").collect()
     assert [(row.payment_id, row.reasons) for row in refused] == [("B-1004", ["paid_at is missing or no time"])]
     stored = accepted(checked, PAYMENTS, "paid_at").orderBy("payment_id").collect()

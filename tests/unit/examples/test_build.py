@@ -26,7 +26,7 @@ def test_an_example_is_the_fold_as_of_the_label(spark: SparkSession, payments: l
     left_out = [("ü", AS_OF, 1, later, None)]
     unknown = [("never paid", AS_OF, 0, later, "validation")]
     frame = spark.createDataFrame(labels + left_out + unknown, LABELS_AND_SPLIT)
-    found = build_examples(payments_frame(spark, payments), frame, FOLD, row_group_rows=2).collect()
+    found = build_examples(payments_frame(spark, payments), frame, FOLD, row_group_rows=2, partitions=2).collect()
     assert sorted((row.asDict() for row in found), key=lambda row: (row["user_id"], row["as_of"])) == [
         fold_of(payments, user, as_of, FOLD) | {"label": label, "matured_on": matured_on, "split": split}
         for user, as_of, label, matured_on, split in sorted(labels + unknown)
@@ -38,8 +38,7 @@ def test_partitions_hold_whole_blocks_of_a_split_in_shuffled_order(spark: SparkS
     block = rows_a_group * ROW_GROUPS_PER_FILE
     labels = [(f"user-{n:04d}", AS_OF, n % 2, AS_OF, "test" if n % 4 == 0 else "train") for n in range(users)]
     frame = spark.createDataFrame(labels, LABELS_AND_SPLIT)
-    config = FOLD.model_copy(update={"partitions": 3})
-    examples = build_examples(payments_frame(spark, []), frame, config, rows_a_group)
+    examples = build_examples(payments_frame(spark, []), frame, FOLD, rows_a_group, partitions=3)
     runs: dict[tuple[int, str], list[str]] = {}
     for row in examples.select("user_id", "split", F.spark_partition_id().alias("partition")).collect():
         runs.setdefault((row["partition"], row["split"]), []).append(row["user_id"])
@@ -68,4 +67,4 @@ def test_small_train_splits_get_smaller_row_groups(train_labels: int, ranks: int
 
 def test_unused_users_are_no_examples(spark: SparkSession) -> None:
     labels = spark.createDataFrame([(user, AS_OF, 0, date(2025, 8, 1), None) for user in USERS], LABELS_AND_SPLIT)
-    assert build_examples(payments_frame(spark, []), labels, FOLD, 2).collect() == []
+    assert build_examples(payments_frame(spark, []), labels, FOLD, 2, partitions=2).collect() == []

@@ -25,8 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from lbsf.errors import InputError
-from lbsf.folding import fold_payments, paid_days
+from lbsf.folding import fold_payments
 from lbsf.schemas.folds import FOLD_COLUMNS
 
 Row = dict[str, Any]
@@ -116,10 +115,3 @@ def test_no_pairs_give_no_folds(spark: SparkSession) -> None:
     folds = fold_payments(payments_frame(spark, [payment(1)]), pairs_frame(spark, []), FOLD, 2)
     assert folds.columns == [column.name for column in FOLD_COLUMNS]
     assert folds.collect() == []
-
-
-def test_paid_days(spark: SparkSession) -> None:
-    payments = [payment(n, paid_at=midnight(AS_OF) + n * DAY) for n in (4, -2, 0)]
-    assert paid_days(payments_frame(spark, payments)) == (date(2025, 6, 29), date(2025, 7, 5))
-    with pytest.raises(InputError, match="payments is empty"):
-        paid_days(payments_frame(spark, []))

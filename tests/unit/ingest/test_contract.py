@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructField, StructType
 
 from lbsf.config.models import IngestConfig
+from lbsf.folding.hashing import user_bucket
 from lbsf.ingest import Received, check_labels, check_payments
 
 RULES = IngestConfig(currencies=("EUR", "USD"), max_amount=1000.0, earliest_paid_on=date(2000, 1, 1))
@@ -83,7 +84,7 @@ def in_order(df: DataFrame) -> list[Any]:
 @pytest.fixture(scope="module")
 def checked_payments(spark: SparkSession) -> list[Any]:
     rows: list[dict[str, str | None]] = [{**PAYMENT, **changes} for _, changes, _ in PAYMENT_CASES]
-    return in_order(check_payments(mapped(spark, rows), RULES, RECEIVED))
+    return in_order(check_payments(mapped(spark, rows), RULES, RECEIVED, 8))
 
 
 @pytest.mark.parametrize("case", range(len(PAYMENT_CASES)), ids=[word for word, _, _ in PAYMENT_CASES])
@@ -100,6 +101,8 @@ def test_a_good_payment_has_no_reasons_and_every_column_typed(checked_payments: 
         "paid_on": date(2025, 1, 1),
         "amount": Decimal("5.00"),
         "source": "bank",
+        "paid_month": date(2025, 1, 1),
+        "user_bucket": user_bucket(str(PAYMENT["user_id"]), 8),
         "reasons": None,
         "source_row": "row 0",
         "source_file": "file",
@@ -111,7 +114,7 @@ def test_amounts_are_rounded_half_up_and_blank_text_is_null(spark: SparkSession)
         {**PAYMENT, "amount": "0.125", "category": " "},
         {**PAYMENT, "amount": "-0.125"},
     ]
-    found = in_order(check_payments(mapped(spark, rows), RULES, RECEIVED))
+    found = in_order(check_payments(mapped(spark, rows), RULES, RECEIVED, 8))
     assert [row["amount"] for row in found] == [Decimal("0.13"), Decimal("-0.13")]
     assert [row["category"] for row in found] == [None, "food"]
 

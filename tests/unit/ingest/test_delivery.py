@@ -33,6 +33,8 @@ def row(number: int, hour: int, cents: int, category: str | None) -> tuple[Any, 
         "channel": None,
         "merchant_name": None,
         "description": None,
+        "paid_month": date(2025, 1, 1),
+        "user_bucket": 3,
         "ingested_at": datetime(2025, 6, 1),
         "source": "bank",
     }

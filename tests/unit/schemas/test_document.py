@@ -14,7 +14,7 @@ TABLE = TableSchema(
     name="visits",
     purpose="One row a visit.",
     key=("user_id", "day"),
-    partition_by="day",
+    partition_by=("day",),
     columns=(
         Column("user_id", StringType(), "who | where"),
         Column("lengths", ArrayType(LongType()), "seconds", nullable=True),

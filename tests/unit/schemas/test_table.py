@@ -78,7 +78,7 @@ def test_a_declaration_agrees_with_itself(table: TableSchema) -> None:
     assert table.discrepancies(table.struct) == []
     assert len(set(table.column_names)) == len(table.columns)
     assert set(table.key) <= set(table.column_names)
-    assert table.partition_by is None or table.partition_by in table.column_names
+    assert set(table.partition_by) | set(table.sorted_by) <= set(table.column_names)
     assert not any(column.nullable for column in table.columns if column.name in table.key)
     assert all(column.comment for column in table.columns)
 

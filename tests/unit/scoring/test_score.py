@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from chispa import assert_df_equality
-from fold_rows import pack, random_rows, small_model
+from fold_rows import in_table, pack, random_rows, small_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
@@ -25,7 +25,7 @@ def test_tasks_score_like_one_process_whatever_the_partitions(spark: SparkSessio
     model, card = small_model()
     save_model(tmp_path, model, card)
     rows = random_rows(40, seed=1)
-    folds = spark.createDataFrame(rows, FOLDS.struct)
+    folds = spark.createDataFrame(in_table(rows), FOLDS.struct)
     files = ModelFiles.read(tmp_path)
     whole = score_folds(folds.coalesce(1), files, batch_users=1000, reasons=2)
     cut = score_folds(folds.repartition(3, "user_id"), files, batch_users=7, reasons=2)

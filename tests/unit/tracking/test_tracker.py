@@ -75,8 +75,8 @@ def test_a_registered_model_holds_no_pickle_and_scores_as_the_network_does(
 def test_a_logged_model_refuses_folds_of_another_spec(store: tuple[Tracker, list[RegisteredModel]]) -> None:
     _, models = store
     logged = mlflow.pyfunc.load_model(f"models:/{models[0].name}/{models[0].version}")
-    with pytest.raises(InputError, match="the model reads folds of spec v1-w180"):
-        logged.predict(frame(random_rows(2, seed=1)).assign(fold_spec="v1-w90-m1-p1-c2-h2-t2x2"))
+    with pytest.raises(InputError, match="the model reads folds of spec v2-w180"):
+        logged.predict(frame(random_rows(2, seed=1)).assign(fold_spec="v2-w90-m1f1-p1-c2-h2-t2x2"))
 
 
 def test_a_run_that_raises_is_marked_failed(store: tuple[Tracker, list[RegisteredModel]], tmp_path: Path) -> None:
