@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -233,20 +234,24 @@ def _write(task: FoldTask, as_of: date, folds: pa.Table, refolded: int) -> Folde
     }
     version = pa.repeat(pa.scalar(task.payments_version, pa.int64()), folds.num_rows)
     table = folds.drop(["as_of"]).append_column("payments_version", version)
-    groups = -(-table.num_rows // task.config.row_group_users)
     values = {
         name: f"{name}.list.element" if pa.types.is_list(table[name].type) else name for name in table.column_names
     }
-    pq.write_table(
-        table,
+    writer = pq.ParquetWriter(
         path,
-        row_group_size=-(-table.num_rows // groups),
+        table.schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=[column for name, column in values.items() if name not in _DELTA_PACKED],
         column_encoding={values[name]: "DELTA_BINARY_PACKED" for name in _DELTA_PACKED},
         store_schema=False,
     )
+    with writer:
+        # Near equal groups: Petastorm deals whole ones to the ranks.
+        groups = -(-table.num_rows // task.config.row_group_users)
+        bounds = np.linspace(0, table.num_rows, groups + 1).astype(int).tolist()
+        for start, end in pairwise(bounds):
+            writer.write_table(table.slice(start, end - start), row_group_size=end - start)
     file = NewFile(name, path.stat().st_size, table.num_rows, partition, constants)
     return FoldedDay(file, as_of, *totals, refolded)
 

@@ -96,7 +96,7 @@ def test_every_fold_of_the_night_has_one_score_with_its_versions(ran: Ran) -> No
     odd = scores.where(
         ~F.col("probability").between(0, 1)
         | ~F.col("percentile").between(0, 100)
-        | (F.col("folds_version") != 0)
+        | (F.col("folds_version") != 1)
         | (F.col("model_version") != "1")
         | ((F.size("reasons") == 0) & ~F.col("thin_file"))
     )
@@ -148,7 +148,7 @@ def test_a_model_of_another_fold_scores_nothing(ran: Ran, capsys: pytest.Capture
     assert "the model reads folds of spec v2-w180" in error
     assert error.count("\n") == 1
     assert _version(ran) == before
-    ran.warehouse.replace_day(FOLDS, ran.warehouse.read(FOLDS, 0), NIGHT)
+    ran.warehouse.replace_day(FOLDS, ran.warehouse.read(FOLDS, 1), NIGHT)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from fold_oracle import BUCKETS, DAY, collect, fold_of, midnight, payment, payments_frame
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
 
 from jobs import fold_payments
 from jobs.common import Job
@@ -160,3 +161,43 @@ def test_as_of_must_be_a_day(arguments: list[str], capsys: pytest.CaptureFixture
         main(arguments)
     assert stopped.value.code == 2
     assert "--as-of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong", "message"),
+    [
+        pytest.param({"merchant_id": None}, (), "1 payments have no merchant_id", id="a payment without merchant"),
+        pytest.param({"amount": None}, (), "1 payments have no amount", id="a payment without amount"),
+        pytest.param(
+            {"paid_at": midnight(date(2025, 2, 3))}, (), "their age would be wrong", id="a payment in another month"
+        ),
+        pytest.param(
+            {}, ("storage.user_buckets=3",), "do not belong there with storage.user_buckets=3", id="other buckets"
+        ),
+        pytest.param({}, ("fold.window_days=0",), "fold.window_days", id="no window"),
+        pytest.param({}, ("fold.max_merchants=-1",), "fold.max_merchants", id="a cap below nought"),
+        pytest.param({}, ("fold.max_payments_per_merchant=0",), "fold.max_payments_per_merchant", id="a cap of nought"),
+    ],
+)
+def test_payments_that_no_fold_may_hold(
+    scratch: Scratch,
+    spark: SparkSession,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    wrong: tuple[str, ...],
+    message: str,
+) -> None:
+    assert scratch.main("2025-01-08") == 0
+    before = (scratch.warehouse.version(FOLDS), scratch.rows(date(2025, 1, 8)))
+    files = set((tmp_path / "warehouse/tables/folds").rglob("*.parquet"))
+    broken = payment(999, "user03", midnight(date(2025, 1, 6))) | changes
+    nullable = StructType([StructField(f.name, f.dataType) for f in PAYMENTS.struct])
+    frame = spark.createDataFrame([*PAID, broken], nullable).coalesce(1)
+    scratch.warehouse.overwrite(PAYMENTS, frame)
+    assert scratch.main("2025-01-08", *wrong) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert message in error
+    assert (scratch.warehouse.version(FOLDS), scratch.rows(date(2025, 1, 8))) == before
+    assert set((tmp_path / "warehouse/tables/folds").rglob("*.parquet")) == files

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import mlflow
 import pandas as pd
@@ -19,6 +20,7 @@ from fold_oracle import DAY, FOLD, collect, fold_of, midnight, payment, payments
 from fold_rows import random_rows, small_model
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import DateType, IntegerType, StringType
 
 from jobs import fold_payments, maintain_tables
 from jobs.common import Job
@@ -26,7 +28,8 @@ from lbsf.config import load_config
 from lbsf.errors import InputError
 from lbsf.loading.packed import LIST_COLUMNS
 from lbsf.models.artifact import save_model
-from lbsf.schemas import EXAMPLES, FOLDS, PAYMENTS, SCORES, TableSchema
+from lbsf.schemas import EXAMPLES, FOLDS, PAYMENTS, SCORES, Column, TableSchema
+from lbsf.tables import Maintained, maintain
 
 FIRST = date(2025, 1, 1)
 EIGHTH, NINTH = date(2025, 1, 8), date(2025, 1, 9)
@@ -80,7 +83,8 @@ def data_files(job: Job, table: TableSchema) -> set[str]:
 
 
 def files_of(job: Job, table: TableSchema, versions: Collection[int]) -> set[str]:
-    return {file.path for version in versions for file in job.warehouse.data_files(table, version)}
+    # The log writes paths with escapes.
+    return {unquote(file.path) for version in versions for file in job.warehouse.data_files(table, version)}
 
 
 def tree(job: Job) -> dict[str, tuple[int, int]]:
@@ -279,6 +283,41 @@ def test_compaction_leaves_few_files_and_row_groups_alone(scratch: Job, settings
     assert done.details["files compacted"] == 0
     assert (scratch.warehouse.version(PAYMENTS), scratch.warehouse.version(FOLDS)) == (1, 1)
     assert data_files(scratch, FOLDS) == files
+
+
+@pytest.mark.parametrize("partition_by", [(), ("place", "day")], ids=["plain", "by place and day"])
+def test_any_table_is_compacted_whatever_its_partitions(scratch: Job, partition_by: tuple[str, ...]) -> None:
+    columns = (
+        Column("number", IntegerType(), ""),
+        Column("place", StringType(), "", True),
+        Column("day", DateType(), ""),
+    )
+    visits = TableSchema("visits", "", columns, ("number",), partition_by)
+    places = [None, "Łódź", "it's here", 'a "b"', "c=d/e %"]
+    rows = [(number, places[number % 5], FIRST + number % 2 * DAY) for number in range(40)]
+    for delivered in (rows[:20], rows[20:]):
+        frame = scratch.spark.createDataFrame(delivered, visits.struct).coalesce(1)
+        scratch.warehouse.insert_new(visits, frame, visits.key)
+    partitions = len(set(partitions_of(rows, partition_by)))
+    before = files_of(scratch, visits, [1])
+    assert len(before) == 2 * partitions
+
+    def maintained(dry_run: bool) -> Maintained:
+        return maintain(scratch.warehouse, visits, [], scratch.config.maintenance, dry_run=dry_run)
+
+    assert maintained(dry_run=True).files_compacted == len(before)
+    assert data_files(scratch, visits) == before
+    done = maintained(dry_run=False)
+    assert (done.files_compacted, done.files_removed) == (len(before), len(before))
+    assert data_files(scratch, visits) == files_of(scratch, visits, [2])
+    assert len(data_files(scratch, visits)) == partitions
+    assert sorted(map(tuple, scratch.warehouse.read(visits).collect())) == sorted(rows)
+    assert maintained(dry_run=False) == Maintained(0, 0, 0, (2,), ())
+
+
+def partitions_of(rows: list[tuple[int, str | None, date]], partition_by: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    """Each row's partition."""
+    return [(place, day) if partition_by else () for _, place, day in rows]
 
 
 def test_a_version_whose_log_has_expired_is_named_and_the_others_are_kept(
