@@ -115,7 +115,7 @@ def test_the_targets_and_the_included_files() -> None:
     assert [name for name in TARGETS if BUNDLE["targets"][name].get("default")] == ["dev"]
     assert all(set(target) <= TARGET_KEYS for target in BUNDLE["targets"].values())
     assert sorted((PROJECT / "conf/resources").iterdir()) == INCLUDED
-    assert sorted(jobs_of("prod")) == ["nightly", "training"]
+    assert sorted(jobs_of("prod")) == ["maintenance", "nightly", "training"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -148,7 +148,9 @@ def test_a_task_names_a_job_that_takes_its_arguments(target: str, path: Path, ta
         assert own["as_of"] in (date(2025, 8, 1), [date(2025, 8, 1)])
     if "source" in own:
         assert Path(own["source"]).is_file()
-    if task["task_key"] in ("train_model", "validate_model", "promote_model", "score_users", "report"):
+    if task["task_key"] in {
+        "train_model", "validate_model", "promote_model", "score_users", "report", "maintain_tables",
+    }:  # fmt: skip
         assert config.tracking.experiment == values["var.experiment"]
         assert config.tracking.model_name == values["var.model_name"]
 
@@ -211,6 +213,19 @@ def test_the_nightly_job_is_scheduled_once_a_night_in_utc() -> None:
         "score_users",
         "report",
     ]
+
+
+def test_maintenance_is_scheduled_weekly_and_apart_from_the_nights() -> None:
+    _, maintenance = jobs_of("prod")["maintenance"]
+    schedule = maintenance["schedule"]
+    assert (schedule["timezone_id"], schedule["pause_status"]) == ("UTC", "UNPAUSED")
+    _, minute, hour, _, _, weekday = schedule["quartz_cron_expression"].split()
+    assert (minute, weekday) == ("0", "SUN")
+    # The night's time limit has passed, and the next night does not begin before maintenance's has.
+    _, nightly = jobs_of("prod")["nightly"]
+    assert 2 + nightly["timeout_seconds"] / 3600 <= int(hour)
+    assert int(hour) + maintenance["timeout_seconds"] / 3600 <= 24 + 2
+    assert [task["task_key"] for task in maintenance["tasks"]] == ["maintain_tables"]
 
 
 @pytest.mark.parametrize(("target", "path", "task"), TASKS)
