@@ -2,7 +2,7 @@
 # make test    the same set-up where it is missing, then the tests
 # make check   ruff, mypy, import boundaries
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check format docs lock clean
+.PHONY: help environment demo test check format docs bench-fold lock clean
 SHELL := /bin/bash
 python := .venv/bin/python
 # Ranks and Spark's workers import the same modules again and again: let Python keep their bytecode.
@@ -31,6 +31,9 @@ format: environment ## ruff's fixes and layout
 
 docs: environment ## docs/tables.md from the schemas
 	@$(python) -m lbsf.schemas.document docs/tables.md
+
+bench-fold: environment ## the fold against Spark, DuckDB and Polars; ARGS="--payments 10000000 --repeat 3", or --help
+	@$(python) -m benchmarks.fold $(ARGS)
 
 lock: environment ## renew the pinned requirement files
 	@bash conf/environment/lock.sh

@@ -53,6 +53,8 @@ DEV = [
     "types-PyYAML",
     "types-tqdm",
 ]
+# What `make bench-fold` compares with and draws.
+BENCH = ["duckdb>=1", "matplotlib>=3.7", "psutil"]
 
 setup(
     name="lbsf",
@@ -71,6 +73,7 @@ setup(
         "horovod": HOROVOD,
         "horovod-build": HOROVOD_BUILD,
         "dev": DEV,
+        "bench": BENCH,
     },
     entry_points={"console_scripts": [f"lbsf-{job.replace('_', '-')} = jobs.{job}:main" for job in JOBS]},
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renews the pinned requirement files from setup.py's extras: main.txt (the product), dev.txt (with tests).
+# Renews the pinned requirement files from setup.py's extras: main.txt (the product), dev.txt (with tests and benchmarks).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 compile() { # compile FILE EXTRA...
@@ -10,4 +10,4 @@ compile() { # compile FILE EXTRA...
     --python-version 3.11 setup.py "${extras[@]}" -o "conf/environment/$file"
 }
 compile main.txt spark train horovod-build
-compile dev.txt spark train horovod-build dev
+compile dev.txt spark train horovod-build dev bench
