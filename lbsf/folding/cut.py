@@ -6,7 +6,7 @@ order in which payments arrived nor on how users are spread over calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import numpy as np
@@ -27,8 +27,8 @@ def day_number(day: date) -> int:
     return (day - date(1970, 1, 1)).days
 
 
-def fold_days(rows: PaymentRows, as_ofs: Sequence[date], config: FoldConfig) -> list[pa.Table]:
-    """For each day the folds of the users with a payment in its window, in rising order of user_id.
+def fold_days(rows: PaymentRows, as_ofs: Sequence[date], config: FoldConfig) -> Iterator[pa.Table]:
+    """Yields for each day the folds of the users with a payment in its window, in rising order of user_id.
 
     Args:
         rows: payments in `order`; those outside of a window are left aside.
@@ -36,9 +36,8 @@ def fold_days(rows: PaymentRows, as_ofs: Sequence[date], config: FoldConfig) -> 
         config: window and caps.
     """
     users = np.arange(len(rows.users))
-    return [
-        fold_pairs(rows, users, np.full(len(users), day_number(as_of)), config, keep_empty=False) for as_of in as_ofs
-    ]
+    for as_of in as_ofs:
+        yield fold_pairs(rows, users, np.full(len(users), day_number(as_of)), config, keep_empty=False)
 
 
 def fold_pairs(

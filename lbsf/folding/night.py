@@ -58,7 +58,8 @@ def next_folds(
         rows = rows.take(order[untouched[rows.user[order]]]).concat(payments_of(users))
         # Both sides are in order and no user is on both, so that seconds and microseconds do not meet.
         order = np.argsort(rows.user, kind="stable")
-    return fold_days(rows.take(order), [as_of], config)[0], len(again)
+    (tonight,) = fold_days(rows.take(order), [as_of], config)
+    return tonight, len(again)
 
 
 def rows_of_folds(folds: pa.Table) -> PaymentRows:

@@ -113,7 +113,6 @@ def fold_bucket(task: FoldTask) -> list[FoldedDay]:
     if task.last_night is None:
         first, end = min(task.as_ofs) - timedelta(days=config.window_days), max(task.as_ofs)
         rows = _read_ordered(task, [(file, first, end) for file in task.payments])
-        _check_users(rows, task)
         return [
             _write(task, day, folds, 0)
             for day, folds in zip(task.as_ofs, fold_days(rows, task.as_ofs, config), strict=True)
@@ -129,7 +128,6 @@ def _from_last_night(task: FoldTask, last: LastNight) -> tuple[pa.Table, int]:
     later = [(file, max(begin, last.as_of), as_of) for file in task.payments]
     late = [(file, begin, min(last.as_of, as_of)) for file in last.arrived]
     arrived = _read_ordered(task, [*later, *late])
-    _check_users(arrived, task)
 
     def payments_of(users: pa.StringArray) -> PaymentRows:
         return _read_ordered(task, [(file, begin, as_of) for file in task.payments], users)
@@ -158,6 +156,7 @@ def _read_ordered(
 
     payments = pa.concat_tables(tables) if tables else _NO_PAYMENTS
     rows = PaymentRows.from_payments(payments, task.config)
+    _check_users(rows, task)
     return rows.take(rows.order(payment_ids))
 
 

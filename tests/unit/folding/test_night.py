@@ -28,7 +28,8 @@ def ordered(payments: list[Row]) -> PaymentRows:
 
 
 def full(payments: list[Row], as_of: date) -> pa.Table:
-    return fold_days(ordered(payments), [as_of], FOLD)[0]
+    (folds,) = fold_days(ordered(payments), [as_of], FOLD)
+    return folds
 
 
 def in_window(payments: list[Row], as_of: date) -> list[Row]:
