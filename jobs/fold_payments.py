@@ -42,7 +42,7 @@ def run(job: Job, *, as_of: Sequence[date], full: bool = False) -> Summary:
         payments_version = warehouse.version(PAYMENTS)
         _check_days(paid_days(warehouse.data_files(PAYMENTS, payments_version)), days)
         _check_spec(warehouse, config)
-        fold = _fold_through_spark if config.through_spark else partial(fold_files, full=full)
+        fold = fold_through_spark if config.through_spark else partial(fold_files, full=full)
         done = fold(warehouse, days, config, payments_version)
         if done.way != "up to date":
             _write_loss(warehouse, days, done.folds_version)
@@ -58,9 +58,10 @@ def run(job: Job, *, as_of: Sequence[date], full: bool = False) -> Summary:
     return summary
 
 
-def _fold_through_spark(
+def fold_through_spark(
     warehouse: Warehouse, days: Sequence[date], config: FoldConfig, payments_version: int
 ) -> FoldRun:
+    """Folds as `fold_files` does, with all rows passing through Spark and always in full."""
     buckets = warehouse.storage.user_buckets
     payments = warehouse.read(PAYMENTS, payments_version)
     for as_of in days:

@@ -240,11 +240,21 @@ def _job(task: Task, *overrides: str) -> Job:
 
 
 def _fold_job(task: Task, *overrides: str, full: bool) -> Callable[[], object]:
-    from jobs import fold_payments
+    from jobs.fold_payments import fold_through_spark
+    from lbsf.schemas import PAYMENTS
+    from lbsf.tables import fold_files
 
     job = _job(task, *overrides)
-    job.warehouse  # noqa: B018  starts the session
-    return lambda: fold_payments.run(job, as_of=[date.fromisoformat(task.as_of)], full=full)
+    warehouse, config, days = job.warehouse, job.config.fold, [date.fromisoformat(task.as_of)]
+
+    def fold() -> None:
+        version = warehouse.version(PAYMENTS)
+        if config.through_spark:
+            fold_through_spark(warehouse, days, config, version)
+        else:
+            fold_files(warehouse, days, config, version, full=full)
+
+    return fold
 
 
 def _rewrite(item: tuple[str, Task, str | None]) -> None:

@@ -57,6 +57,16 @@ class NewFile(NamedTuple):
     constants: dict[str, Any]  # columns with one value throughout
 
 
+def is_table(root: str) -> bool:
+    """Whether a folder is a Delta table; Spark's own question takes seconds where it is the first."""
+    return bool(DeltaTable.is_deltatable(root))
+
+
+def newest_version(root: str) -> int:
+    """The newest version of a table."""
+    return int(DeltaTable(root, without_files=True).version())
+
+
 def snapshot_files(root: str, version: int | None = None) -> list[DataFile]:
     """The files of a version, in a stable order."""
     actions = DeltaTable(root, version=version).get_add_actions(flatten=True)

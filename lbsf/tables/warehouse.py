@@ -20,7 +20,7 @@ from lbsf.config.models import StorageConfig
 from lbsf.errors import InputError
 from lbsf.schemas import TableSchema
 from lbsf.session import settings_of
-from lbsf.tables.log import DataFile, snapshot_files
+from lbsf.tables.log import DataFile, is_table, newest_version, snapshot_files
 
 
 class Warehouse:
@@ -39,11 +39,16 @@ class Warehouse:
 
     def exists(self, table: TableSchema) -> bool:
         """Whether the table has been written."""
-        return DeltaTable.isDeltaTable(self.spark, self.location(table))
+        location = self.location(table)
+        if _is_local(location):
+            return is_table(local_path(location))
+        return DeltaTable.isDeltaTable(self.spark, location)
 
     def version(self, table: TableSchema) -> int:
         """The newest Delta version. Raises InputError where the table is missing."""
         self._require(table)
+        if _is_local(self.location(table)):
+            return newest_version(local_path(self.location(table)))
         history = DeltaTable.forPath(self.spark, self.location(table)).history(1)
         return int(history.select("version").first()[0])  # type: ignore[index]
 
@@ -214,6 +219,11 @@ class Warehouse:
             raise InputError(
                 f"table {table.name} does not exist under {self.storage.root}: run the job that writes it first"
             )
+
+
+def _is_local(location: str) -> bool:
+    """Whether this machine's file system shows the location."""
+    return "://" not in location or location.startswith("file://")
 
 
 def _test(name: str, value: str | None | Sequence[str]) -> str:
