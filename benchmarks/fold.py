@@ -12,11 +12,12 @@ makes docs/benchmarks.md of them. Drawn data stay under --scratch for the next r
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from benchmarks.folding.contenders import CONTENDERS
 from benchmarks.folding.dataset import dataset
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     contenders = ["ours"] if arguments.skew else arguments.contenders
     variants = VARIANTS if arguments.skew else VARIANTS[:1]
     limits = Limits(arguments.limit_seconds, int(arguments.memory_gib * 2**30))
+    lock = _alone(arguments.scratch)
     benchmark = "skew" if arguments.skew else "contenders"
     common = {"benchmark": benchmark, "run": datetime.now(UTC).isoformat(timespec="seconds"), **machine()}
     records = []
@@ -50,8 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                     _append(arguments.out, record)
         for bench in benches.values():
             bench.close()
+    lock.close()
     print(tables(records))
     return int(any(record["status"] == "failed" for record in records))
+
+
+def _alone(scratch: Path) -> TextIO:
+    """Keeps a second benchmark out of the folder: it would remove this one's files."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    lock = (scratch / "lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"{scratch}: another benchmark runs there: wait for it, or use another --scratch") from None
+    return lock
 
 
 def _bench(variant: str, payments: int, arguments: argparse.Namespace, limits: Limits, contenders: list[str]) -> Bench:
