@@ -20,6 +20,7 @@ from lbsf.config.models import FoldConfig
 from lbsf.errors import InputError
 from lbsf.folding import fold_loss, fold_payments
 from lbsf.schemas import FOLD_LOSS, FOLDS, PAYMENTS
+from lbsf.session import settings_of
 from lbsf.tables import FoldRun, Warehouse, fold_files, no_payments, paid_days
 
 _DAY = timedelta(days=1)
@@ -72,12 +73,11 @@ def fold_through_spark(
         fold_payments(payments, days, config, buckets)
         .withColumn("user_bucket", (F.crc32(F.encode("user_id", "UTF-8")) % buckets).cast("int"))
         .withColumn("payments_version", F.lit(payments_version).cast("long"))
-        .repartition(buckets, "as_of", "user_bucket")
-        # Delta sorts by the partitions' columns before it writes; sorted so, it leaves the order alone.
-        .sortWithinPartitions("as_of", "user_bucket", "user_id")
     )
     part = {"as_of": [as_of.isoformat() for as_of in days]}
-    warehouse.replace_part(FOLDS, folds, part, row_group_rows=config.row_group_users)
+    # A writer for each file at once, or Spark would sort whole folds by file.
+    with settings_of(warehouse.spark, {"spark.sql.maxConcurrentOutputFileWriters": str(buckets * len(days))}):
+        warehouse.replace_part(FOLDS, folds, part, row_group_rows=config.row_group_users)
     version = warehouse.version(FOLDS)
     written = warehouse.read(FOLDS, version).where(F.col("as_of").isin(days))
     counts = written.agg(

@@ -40,6 +40,8 @@ def fold_payments(
         rows do not depend on the payments' partitioning or order.
     """
     days: Sequence[date] | None = None
+    # As the tables are laid out: each file of folds is then written by one task.
+    together = "user_bucket"
     if not isinstance(as_ofs, DataFrame):
         rows = _of_days(payments, min(as_ofs) - timedelta(days=config.window_days), max(as_ofs))
         rows = rows.withColumn("as_of", F.lit(None).cast("date"))
@@ -50,9 +52,10 @@ def fold_payments(
         first, last = span if span is not None and span[0] is not None else (date.max, date.max)
         rows = _of_days(payments, first - timedelta(days=config.window_days), last)
         rows = rows.join(asked.select("user_id").distinct(), on="user_id", how="left_semi")
+        together = "user_id"
         # A row with as_of asks for a fold, however many payments it has.
         rows = rows.unionByName(asked, allowMissingColumns=True)
-    return rows.repartition(partitions, "user_id").mapInArrow(_folder(config, days), _STRUCT)
+    return rows.repartition(partitions, together).mapInArrow(_folder(config, days), _STRUCT)
 
 
 def _of_days(payments: DataFrame, first: date, end: date) -> DataFrame:
@@ -60,7 +63,7 @@ def _of_days(payments: DataFrame, first: date, end: date) -> DataFrame:
     paid_on, month = F.col("paid_on"), F.col("paid_month")
     inside = (paid_on >= F.lit(first)) & (paid_on < F.lit(end))
     months = (month >= F.lit(first.replace(day=1))) & (month < F.lit(end))
-    return payments.where(months & inside).select(*PAYMENT_COLUMNS, "payment_id")
+    return payments.where(months & inside).select(*PAYMENT_COLUMNS, "payment_id", "user_bucket")
 
 
 def _folder(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deltalake import DeltaTable, Schema
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 
 from lbsf.config.models import FoldConfig
@@ -203,7 +204,8 @@ def _changed_users(warehouse: Warehouse, versions: Sequence[int]) -> Mapping[int
         try:
             touched = feed.load(warehouse.location(PAYMENTS)).select("user_bucket", "user_id").distinct()
             rows = touched.limit(MOST_CHANGED_USERS + 1).collect()
-        except AnalysisException:
+        except (AnalysisException, Py4JJavaError):
+            # The feed was off at that commit, or a file that it names is gone.
             return None
         for row in rows:
             users[row["user_bucket"]].add(row["user_id"])

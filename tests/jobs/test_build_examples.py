@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from jobs import build_examples
 from jobs.common import Job
 from lbsf.config import load_config
-from lbsf.schemas import EXAMPLES, LABELS, PAYMENTS
+from lbsf.schemas import EXAMPLES, FOLD_LOSS, LABELS, PAYMENTS
 from lbsf.tables import Warehouse
 
 START, CUT = date(2025, 1, 1), date(2025, 1, 20)
@@ -87,6 +87,18 @@ def test_examples_are_the_labels_folds_in_full_row_groups(
     ]
     assert sum(row["payments_kept"] == 0 for row in found) == 20  # those who paid too late
     assert {row["split"] for row in found} == {"train", "validation", "test", "out_of_time"}
+
+    loss = [row.asDict() for row in job.warehouse.read(FOLD_LOSS).collect()]
+    for label in (0, 1):
+        of_label = [row for row in found if row["label"] == label]
+        counted = [row for row in loss if row["label"] == str(label)]
+        assert sum(row["users"] for row in counted) == len(of_label) > 0
+        assert sum(row["users"] for row in counted if row["history"] == "000") == sum(
+            not row["history_days"] for row in of_label
+        )
+        for name in ("payments_dropped", "cents_dropped", "cents"):
+            assert sum(row[name] for row in counted) == sum(row[name] for row in of_label)
+    assert {(row["of_table"], row["table_version"]) for row in loss} == {("examples", 0)}
 
     sizes: dict[str, list[int]] = {}
     for path in (tmp_path / "warehouse/tables/examples").glob("split=*/*.parquet"):
