@@ -68,34 +68,15 @@ def fold_files(
     Raises:
         InputError: payments that no fold may hold; nothing is written.
     """
-    payments = _by_bucket(snapshot_files(local_path(warehouse.location(PAYMENTS)), payments_version))
     root = local_path(warehouse.location(FOLDS))
-    stored = snapshot_files(root) if warehouse.exists(FOLDS) else []
     stored_version = warehouse.version(FOLDS) if warehouse.exists(FOLDS) else None
-    first, end = as_ofs[0] - timedelta(days=config.window_days), as_ofs[-1]
+    stored = [] if stored_version is None else snapshot_files(root, stored_version)
     last_night = None if full or len(as_ofs) > 1 else _last_night(stored, as_ofs[0], config)
-    if last_night is not None and last_night == (as_ofs[0], payments_version) and stored_version is not None:
+    if stored_version is not None and last_night == (as_ofs[0], payments_version):
         users = sum(file.rows for file in stored if file.partition["as_of"] == as_ofs[0].isoformat())
         return FoldRun("up to date", users, 0, 0, 0, 0, stored_version)
-    nights = _since(warehouse, stored, *last_night, payments_version) if last_night is not None else None
-
-    tasks = []
-    for bucket in sorted(payments.keys() | (nights or {}).keys()):
-        files = [file for file in payments.get(bucket, []) if file.last >= first and file.first < end]
-        night = nights.get(bucket) if nights is not None else None
-        if files or night:
-            tasks.append(
-                FoldTask(
-                    root=root,
-                    bucket=bucket,
-                    buckets=warehouse.storage.user_buckets,
-                    payments=tuple(files),
-                    as_ofs=tuple(as_ofs),
-                    last_night=night,
-                    payments_version=payments_version,
-                    config=config,
-                )
-            )
+    nights = None if last_night is None else _since(warehouse, stored, *last_night, payments_version)
+    tasks = _tasks(warehouse, as_ofs, config, payments_version, nights or {})
     done = _run(warehouse, tasks)
     for as_of in as_ofs:
         if not any(day.file is not None and day.as_of == as_of for day in done):
@@ -114,7 +95,7 @@ def fold_files(
     )
     warehouse.register(FOLDS)
     return FoldRun(
-        way="full" if nights is None or last_night is None else f"from {last_night[0]}",
+        way=f"from {last_night[0]}" if last_night and nights else "full",
         users=sum(day.file.rows for day in done if day.file is not None),
         merchants=sum(day.merchants for day in done),
         payments=sum(day.payments for day in done),
@@ -122,6 +103,35 @@ def fold_files(
         refolded=sum(day.refolded for day in done),
         folds_version=version,
     )
+
+
+def _tasks(
+    warehouse: Warehouse,
+    as_ofs: Sequence[date],
+    config: FoldConfig,
+    payments_version: int,
+    nights: Mapping[int, LastNight],
+) -> list[FoldTask]:
+    """A task for each bucket with payments in a window, or with folds of last night."""
+    payments = _by_bucket(snapshot_files(local_path(warehouse.location(PAYMENTS)), payments_version))
+    first, end = as_ofs[0] - timedelta(days=config.window_days), as_ofs[-1]
+    inside = {
+        bucket: tuple(file for file in files if file.last >= first and file.first < end)
+        for bucket, files in payments.items()
+    }
+    return [
+        FoldTask(
+            root=local_path(warehouse.location(FOLDS)),
+            bucket=bucket,
+            buckets=warehouse.storage.user_buckets,
+            payments=inside.get(bucket, ()),
+            as_ofs=tuple(as_ofs),
+            last_night=nights.get(bucket),
+            payments_version=payments_version,
+            config=config,
+        )
+        for bucket in sorted({*(bucket for bucket, files in inside.items() if files), *nights})
+    ]
 
 
 def _run(warehouse: Warehouse, tasks: Sequence[FoldTask]) -> list[FoldedDay]:
