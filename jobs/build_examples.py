@@ -76,12 +76,7 @@ def _count_splits(labels: DataFrame) -> dict[str | None, SplitCount]:
 
 
 def _write_loss(warehouse: Warehouse, examples_version: int, latest: date) -> None:
-    loss = fold_loss(warehouse.read(EXAMPLES, examples_version)).select(
-        F.lit(EXAMPLES.name).alias("of_table"),
-        F.lit(latest).alias("as_of"),
-        F.lit(examples_version).cast("long").alias("table_version"),
-        "*",
-    )
+    loss = fold_loss(warehouse.read(EXAMPLES, examples_version), EXAMPLES.name, latest, examples_version)
     warehouse.replace_part(FOLD_LOSS, loss.coalesce(1), {"of_table": EXAMPLES.name})
 
 

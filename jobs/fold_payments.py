@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from jobs.common import Job, Summary, day, run_main
 from lbsf.config.models import FoldConfig
 from lbsf.errors import InputError
-from lbsf.folding import fold_loss, fold_payments
+from lbsf.folding import fold_loss, fold_payments, user_bucket_of
 from lbsf.schemas import FOLD_LOSS, FOLDS, PAYMENTS
 from lbsf.session import settings_of
 from lbsf.tables import FoldRun, Warehouse, fold_files, no_payments, paid_days
@@ -71,7 +71,7 @@ def fold_through_spark(
             raise no_payments(as_of, config.window_days)
     folds = (
         fold_payments(payments, days, config, buckets)
-        .withColumn("user_bucket", (F.crc32(F.encode("user_id", "UTF-8")) % buckets).cast("int"))
+        .withColumn("user_bucket", user_bucket_of(F.col("user_id"), buckets))
         .withColumn("payments_version", F.lit(payments_version).cast("long"))
     )
     part = {"as_of": [as_of.isoformat() for as_of in days]}
@@ -91,12 +91,7 @@ def fold_through_spark(
 def _write_loss(warehouse: Warehouse, days: Sequence[date], folds_version: int) -> None:
     folds = warehouse.read(FOLDS, folds_version)
     for as_of in days:
-        loss = fold_loss(folds.where(F.col("as_of") == F.lit(as_of))).select(
-            F.lit(FOLDS.name).alias("of_table"),
-            F.lit(as_of).alias("as_of"),
-            F.lit(folds_version).cast("long").alias("table_version"),
-            "*",
-        )
+        loss = fold_loss(folds.where(F.col("as_of") == F.lit(as_of)), FOLDS.name, as_of, folds_version)
         warehouse.replace_part(FOLD_LOSS, loss.coalesce(1), {"of_table": FOLDS.name, "as_of": as_of.isoformat()})
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, Schema
+from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from numpy.typing import NDArray
 
@@ -31,8 +31,10 @@ from benchmarks.folding.checksum import Checksum, Sequences, text_hashes
 from benchmarks.folding.payments import FIRST_DAY, MERCHANT_IDS, START_SECONDS, Drawn, Shape, draw, table_of, user_id
 from lbsf.folding.hashing import user_bucket
 from lbsf.schemas import PAYMENTS
+from lbsf.tables.log import create_table
 
 WINDOW_DAYS = 180
+TABLE_PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "false"}
 PAYMENTS_A_BUCKET = 1_500_000
 LATE_SHARE = 0.01  # of the last day's delivery
 LATE_DAYS = 40  # how late they may be
@@ -124,7 +126,7 @@ def _generate(root: Path, payments: int, shape: Shape, buckets: int) -> dict[str
     started = time.monotonic()
     first, second = (root / name / "tables" / PAYMENTS.name for name in ("first", "second"))
     for table in (first, second):
-        _create(table)
+        create_table(str(table), PAYMENTS, TABLE_PROPERTIES)
     print(f"{root.name}: drawing {payments:,} payments into {buckets} buckets", flush=True)
     files: tuple[list[_File], list[_File]] = ([], [])
     expected: dict[str, Checksum] = {}
@@ -235,17 +237,6 @@ def _checksum(drawn: Drawn, wanted: NDArray[np.bool_]) -> Checksum:
         seconds=drawn.seconds[rows],
         cents=drawn.cents[rows],
     ).checksum()
-
-
-def _create(table: Path) -> None:
-    """An empty payments table as Spark would make it: its columns may be null for Delta."""
-    fields = [{**field, "nullable": True} for field in PAYMENTS.struct.jsonValue()["fields"]]
-    DeltaTable.create(
-        str(table),
-        Schema.from_json(json.dumps({"type": "struct", "fields": fields})),
-        partition_by=list(PAYMENTS.partition_by),
-        configuration={"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "false"},
-    )
 
 
 def _commit(root: Path, files: Sequence[_File]) -> None:

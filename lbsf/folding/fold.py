@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -56,6 +56,11 @@ def fold_payments(
         # A row with as_of asks for a fold, however many payments it has.
         rows = rows.unionByName(asked, allowMissingColumns=True)
     return rows.repartition(partitions, together).mapInArrow(_folder(config, days), _STRUCT)
+
+
+def user_bucket_of(user_id: Column, buckets: int) -> Column:
+    """`lbsf.folding.hashing.user_bucket` of a column."""
+    return (F.crc32(F.encode(user_id, "UTF-8")) % F.lit(buckets)).cast("int")
 
 
 def _of_days(payments: DataFrame, first: date, end: date) -> DataFrame:

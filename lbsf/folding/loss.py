@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 BANDS = (1, 30, 60, 90, 120, 150, 180)
 
 
-def fold_loss(folds: DataFrame) -> DataFrame:
+def fold_loss(folds: DataFrame, of_table: str, as_of: date, table_version: int) -> DataFrame:
     """Payments and spending that the caps dropped.
 
     Args:
         folds: FOLDS or EXAMPLES columns. Examples are counted by label; folds have none.
+        of_table: name of the table that they stand in.
+        as_of: their day, of examples the latest.
+        table_version: Delta version that was read.
 
     Returns:
-        FOLD_LOSS columns but of_table, as_of and table_version: a row a label and band of history_days.
+        FOLD_LOSS columns: a row a label and band of history_days.
     """
     label = F.col("label").cast("string") if "label" in folds.columns else F.lit("unknown")
     counted = folds.select(
@@ -35,11 +40,14 @@ def fold_loss(folds: DataFrame) -> DataFrame:
         )
         .withColumn("payments_dropped_share", _share("payments_dropped", "payments"))
         .withColumn("cents_dropped_share", _share("cents_dropped", "cents"))
+        .withColumn("of_table", F.lit(of_table))
+        .withColumn("as_of", F.lit(as_of))
+        .withColumn("table_version", F.lit(table_version).cast("long"))
     )
 
 
 def _band(days: Column) -> Column:
-    """`0` for a fold without payments, else `from-to`, so that bands sort as text; the last is open."""
+    """`000` for a fold without payments, else `from-to`, so that bands sort as text; the last is open."""
     bands = zip(BANDS, BANDS[1:], strict=False)
     band = F.when(days < BANDS[0], "000")
     for low, high in bands:

@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lbsf.config.models import IngestConfig
+from lbsf.folding import user_bucket_of
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,6 @@ def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received, u
         "currency is missing": F.col("currency").isNull(),
         "currency is not in ingest.currencies": ~F.col("currency").isin(*rules.currencies),
     }
-    # As lbsf.folding.hashing.user_bucket.
-    bucket = F.crc32(F.encode(_text("user_id"), "UTF-8")) % F.lit(user_buckets)
     typed = mapped.select(
         *(_text(name).alias(name) for name in ("payment_id", "user_id", "merchant_id")),
         _cast("paid_at", "timestamp").alias("paid_at"),
@@ -68,7 +67,7 @@ def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received, u
         *(_text(name).alias(name) for name in ("currency", "category", "channel", "merchant_name", "description")),
         F.lit(received.at).alias("ingested_at"),
         F.lit(received.source).alias("source"),
-        bucket.cast("int").alias("user_bucket"),
+        user_bucket_of(_text("user_id"), user_buckets).alias("user_bucket"),
         "source_row",
         "source_file",
     )

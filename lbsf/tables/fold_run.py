@@ -12,7 +12,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deltalake import DeltaTable, Schema
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 
@@ -20,7 +19,7 @@ from lbsf.config.models import FoldConfig
 from lbsf.errors import InputError, UserError
 from lbsf.schemas import FOLDS, PAYMENTS
 from lbsf.tables.fold_task import FoldedDay, FoldTask, LastNight, PaymentFile, fold_bucket
-from lbsf.tables.log import DataFile, changes, replace_files, snapshot_files
+from lbsf.tables.log import DataFile, changes, create_table, replace_files
 from lbsf.tables.warehouse import Warehouse, local_path
 
 # With more changed users than this a full fold is cheaper than to look each of them up.
@@ -70,7 +69,7 @@ def fold_files(
     """
     root = local_path(warehouse.location(FOLDS))
     stored_version = warehouse.version(FOLDS) if warehouse.exists(FOLDS) else None
-    stored = [] if stored_version is None else snapshot_files(root, stored_version)
+    stored = [] if stored_version is None else warehouse.data_files(FOLDS, stored_version)
     last_night = None if full or len(as_ofs) > 1 else _last_night(stored, as_ofs[0], config)
     if stored_version is not None and last_night == (as_ofs[0], payments_version):
         users = sum(file.rows for file in stored if file.partition["as_of"] == as_ofs[0].isoformat())
@@ -83,7 +82,7 @@ def fold_files(
             _remove(root, done)
             raise no_payments(as_of, config.window_days)
     if stored_version is None:
-        _create(warehouse, root)
+        create_table(root, FOLDS, warehouse.properties(FOLDS))
         stored_version = 0
     replaced = {as_of.isoformat() for as_of in as_ofs}
     version = replace_files(
@@ -113,7 +112,7 @@ def _tasks(
     nights: Mapping[int, LastNight],
 ) -> list[FoldTask]:
     """A task for each bucket with payments in a window, or with folds of last night."""
-    payments = _by_bucket(snapshot_files(local_path(warehouse.location(PAYMENTS)), payments_version))
+    payments = _by_bucket(warehouse.data_files(PAYMENTS, payments_version))
     first, end = as_ofs[0] - timedelta(days=config.window_days), as_ofs[-1]
     inside = {
         bucket: tuple(file for file in files if file.last >= first and file.first < end)
@@ -173,13 +172,14 @@ def _attempt(task: FoldTask) -> list[FoldedDay] | str:
 def _last_night(stored: Sequence[DataFile], as_of: date, config: FoldConfig) -> tuple[date, int] | None:
     """The latest day to go on from, and the version of payments that its folds hold."""
     earliest = as_of - timedelta(days=config.window_days // 4)
-    for text in sorted({str(file.partition["as_of"]) for file in stored}, reverse=True):
-        day = date.fromisoformat(text)
-        files = [file for file in stored if file.partition["as_of"] == text]
-        versions = {file.high.get("payments_version") for file in files}
-        specs = {file.high.get("fold_spec") for file in files}
-        version = versions.pop() if len(versions) == 1 else None
-        if earliest <= day <= as_of and specs == {config.spec} and version is not None:
+    nights: dict[date, set[tuple[Any, Any]]] = defaultdict(set)
+    for file in stored:
+        day = _day(file.partition["as_of"])
+        if earliest <= day <= as_of:
+            nights[day].add((file.high.get("payments_version"), file.high.get("fold_spec")))
+    for day in sorted(nights, reverse=True):
+        (version, spec), *others = nights[day]
+        if not others and spec == config.spec and version is not None:
             return day, int(version)
     return None
 
@@ -245,15 +245,3 @@ def _by_bucket(files: Sequence[DataFile]) -> dict[int, list[PaymentFile]]:
 
 def _day(value: Any) -> date:
     return value if isinstance(value, date) else date.fromisoformat(value)
-
-
-def _create(warehouse: Warehouse, root: str) -> None:
-    """An empty folds table as Spark would make it: its columns may be null for Delta."""
-    fields = [{**field, "nullable": True} for field in FOLDS.struct.jsonValue()["fields"]]
-    DeltaTable.create(
-        root,
-        Schema.from_json(FOLDS.struct.fromJson({"type": "struct", "fields": fields}).json()),
-        mode="error",
-        partition_by=list(FOLDS.partition_by),
-        configuration=warehouse.properties(FOLDS),
-    )

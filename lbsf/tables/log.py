@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from lbsf.errors import InputError
+from lbsf.schemas import TableSchema
 
 
 class DataFile(NamedTuple):
@@ -24,7 +25,6 @@ class DataFile(NamedTuple):
         partition: value of each partition column, as text.
         low: smallest value of each column that has statistics, as the log states it.
         high: largest value.
-        nulls: nulls of each column that has statistics.
     """
 
     path: str
@@ -32,7 +32,6 @@ class DataFile(NamedTuple):
     partition: dict[str, str | None]
     low: dict[str, Any]
     high: dict[str, Any]
-    nulls: dict[str, int]
 
 
 class Changes(NamedTuple):
@@ -67,23 +66,33 @@ def newest_version(root: str) -> int:
     return int(DeltaTable(root, without_files=True).version())
 
 
+def create_table(root: str, table: TableSchema, properties: Mapping[str, str]) -> None:
+    """Makes an empty table as Spark would: its columns may be null for Delta."""
+    fields = [{**field, "nullable": True} for field in table.struct.jsonValue()["fields"]]
+    DeltaTable.create(
+        root,
+        Schema.from_json(json.dumps({"type": "struct", "fields": fields})),
+        mode="error",
+        partition_by=list(table.partition_by),
+        configuration=dict(properties),
+    )
+
+
 def snapshot_files(root: str, version: int | None = None) -> list[DataFile]:
     """The files of a version, in a stable order."""
     actions = DeltaTable(root, version=version).get_add_actions(flatten=True)
-    names = actions.column_names if hasattr(actions, "column_names") else actions.schema.names
-    columns = {name: actions.column(name).to_pylist() for name in names}
-
-    def values(kind: str, number: int) -> dict[str, Any]:
-        return {name.partition(".")[2]: of[number] for name, of in columns.items() if name.startswith(f"{kind}.")}
-
+    columns = {name: actions.column(name).to_pylist() for name in actions.column_names}
+    partition, low, high = (
+        {name.removeprefix(kind): of for name, of in columns.items() if name.startswith(kind)}
+        for kind in ("partition.", "min.", "max.")
+    )
     files = [
         DataFile(
             f"{root}/{path}",
             int(columns["num_records"][number]),
-            {k: None if v is None else str(v) for k, v in values("partition", number).items()},
-            values("min", number),
-            values("max", number),
-            {name: int(count or 0) for name, count in values("null_count", number).items()},
+            {name: None if of[number] is None else str(of[number]) for name, of in partition.items()},
+            {name: of[number] for name, of in low.items()},
+            {name: of[number] for name, of in high.items()},
         )
         for number, path in enumerate(columns["path"])
     ]
@@ -173,5 +182,4 @@ def _added(root: str, action: dict[str, Any]) -> DataFile:
         action["partitionValues"],
         stats.get("minValues", {}),
         stats.get("maxValues", {}),
-        stats.get("nullCount", {}),
     )
