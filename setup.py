@@ -11,6 +11,7 @@ JOBS = (
     "ingest_labels",
     "fold_payments",
     "build_examples",
+    "pretrain_model",
     "train_model",
     "validate_model",
     "promote_model",
@@ -27,6 +28,7 @@ TRAIN = [
     "petastorm==0.13.1",
     "safetensors>=0.4",
     "scikit-learn>=1.3",
+    "scipy>=1.11",
     "lightgbm>=4.3",
     "mlflow>=3.1",
     "matplotlib>=3.7",
@@ -53,8 +55,10 @@ DEV = [
     "types-PyYAML",
     "types-tqdm",
 ]
-# What `make bench-fold` compares with and draws.
-BENCH = ["duckdb>=1", "matplotlib>=3.7", "psutil"]
+# The long-sequence models that `make experiment` trains beside ours.
+EXPERIMENT = ["transformers>=5"]
+# What the benchmarks compare with and draw. pytorch-lifestream 0.7.0 does not import.
+BENCH = ["duckdb>=1", "matplotlib>=3.7", "psutil", "pytorch-lifestream==0.6.0"]
 
 setup(
     name="lbsf",
@@ -72,6 +76,7 @@ setup(
         "train": TRAIN,
         "horovod": HOROVOD,
         "horovod-build": HOROVOD_BUILD,
+        "experiment": EXPERIMENT,
         "dev": DEV,
         "bench": BENCH,
     },

@@ -10,4 +10,4 @@ compile() { # compile FILE EXTRA...
     --python-version 3.11 setup.py "${extras[@]}" -o "conf/environment/$file"
 }
 compile main.txt spark train horovod-build
-compile dev.txt spark train horovod-build dev bench
+compile dev.txt spark train horovod-build experiment dev bench
