@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,22 @@ LIST_COLUMNS = (
     "description_token_len",
     "description_token",
 )
+
+# What each array has one element of.
+_LEVEL = {
+    "as_of": "user",
+    "merchant_count": "user",
+    "merchant_len": "merchant",
+    "merchant_token_len": "merchant",
+    "merchant_token": "merchant_word",
+    "paid_at": "payment",
+    "amount_cents": "payment",
+    "category": "payment",
+    "channel": "payment",
+    "description_token_len": "payment",
+    "description_token": "description_word",
+    "label": "user",
+}
 
 
 @dataclass(frozen=True)
@@ -78,24 +95,45 @@ class PackedFolds:
         >>> two.take(np.array([1])).amount_cents.tolist()
         [20]
         """
-        merchants = gather_ranges(self.merchant_count, users)
-        payments = gather_ranges(self.merchant_len, merchants)
-        merchant_words = gather_ranges(self.merchant_token_len, merchants)
-        description_words = gather_ranges(self.description_token_len, payments)
-        return PackedFolds(
-            as_of=self.as_of[users],
-            merchant_count=self.merchant_count[users],
-            merchant_len=self.merchant_len[merchants],
-            merchant_token_len=self.merchant_token_len[merchants],
-            merchant_token=self.merchant_token[merchant_words],
-            paid_at=self.paid_at[payments],
-            amount_cents=self.amount_cents[payments],
-            category=self.category[payments],
-            channel=self.channel[payments],
-            description_token_len=self.description_token_len[payments],
-            description_token=self.description_token[description_words],
-            label=None if self.label is None else self.label[users],
-        )
+        return PackedFolds.gather([self], np.zeros(len(users), np.int64), users)
+
+    @staticmethod
+    def gather(parts: Sequence[PackedFolds], part: Ints, users: Ints) -> PackedFolds:
+        """The folds of users who stand in several parts, which are not joined for it.
+
+        Args:
+            parts: all with labels, or all without.
+            part: (k,) int64, in which part each wanted user stands.
+            users: (k,) int64, at which position there.
+
+        Returns:
+            k users, in this order.
+        """
+        wanted = list(zip(part.tolist(), users.tolist(), strict=True))
+        edges = [one._edges for one in parts]
+        columns = {}
+        for name, level in _LEVEL.items():
+            values = [getattr(one, name) for one in parts]
+            if values[0] is not None:
+                # A user's elements stand side by side at every level: copied as one run, not one by one.
+                runs = [values[p][edges[p][level][u] : edges[p][level][u + 1]] for p, u in wanted]
+                columns[name] = np.concatenate([values[0][:0], *runs])
+        return PackedFolds(**columns)
+
+    @cached_property
+    def _edges(self) -> dict[str, list[int]]:
+        """Where each user's elements begin, at every level, and where the last user's end."""
+        user = np.arange(len(self) + 1)
+        merchant = _ends(self.merchant_count)
+        payment = _ends(self.merchant_len)[merchant]
+        edges = {
+            "user": user,
+            "merchant": merchant,
+            "payment": payment,
+            "merchant_word": _ends(self.merchant_token_len)[merchant],
+            "description_word": _ends(self.description_token_len)[payment],
+        }
+        return {level: places.tolist() for level, places in edges.items()}
 
     @staticmethod
     def concat(parts: Sequence[PackedFolds]) -> PackedFolds:
@@ -163,6 +201,11 @@ def gather_ranges(lengths: Ints, chosen: Ints) -> Ints:
     total = int(ends[-1]) if len(ends) else 0
     positions: Ints = np.arange(total, dtype=np.int64) + np.repeat(starts[chosen] - (ends - picked), picked)
     return positions
+
+
+def _ends(lengths: Ints) -> Ints:
+    """(r + 1,): 0, and where each of r ranges ends."""
+    return np.concatenate([[0], np.cumsum(lengths)])
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

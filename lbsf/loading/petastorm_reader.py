@@ -1,32 +1,42 @@
 """Petastorm: row groups of Delta's files, sharded by rank, packed in its reader thread.
 
-Petastorm's batch reader knows flat columns and equal-length lists only. So its TransformSpec packs a
-whole row group in the worker, each column to one run of bytes, and the run is cut again on the other side.
+Petastorm's batch reader knows flat columns and equal-length lists only. A TransformSpec could pack a row group
+of other lists, but Petastorm 0.13 first copies it row by row and then turns it into a pandas frame, which takes
+twice as long as decoding it. So its reader is given a worker of our own, the part that Petastorm has exchangeable:
+Petastorm deals row groups to shards, shuffles them, and runs the worker in a thread that reads ahead; the worker
+decodes a row group with Arrow and packs it.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import LIST_COLUMNS, SECONDS_PER_DAY, PackedFolds
+from lbsf.loading.packed import LIST_COLUMNS, PackedFolds
 
 # Petastorm's threads announce its use of deprecated PyArrow calls at every row group.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\b")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"petastorm\b")
 
-from petastorm import TransformSpec, make_batch_reader  # noqa: E402
+from petastorm.fs_utils import get_filesystem_and_path_or_paths  # noqa: E402
+from petastorm.reader import Reader  # noqa: E402
+from petastorm.workers_pool import EmptyResultError  # noqa: E402
+from petastorm.workers_pool.thread_pool import ThreadPool  # noqa: E402
+from petastorm.workers_pool.worker_base import WorkerBase  # noqa: E402
 
 logging.getLogger("petastorm").setLevel(logging.ERROR)
 
-_PACKED = ("as_of", "label", "merchant_count", *LIST_COLUMNS)
+_COLUMNS = ("as_of", "label", *LIST_COLUMNS)
+# Row groups that the thread packs ahead of the one that is wanted.
+_READ_AHEAD = 4
+_INSTEAD_OF_0 = 2**32
 
 
 def read_row_groups(
@@ -39,34 +49,31 @@ def read_row_groups(
         shard: which shard, from 0: row group i belongs to shard i % shards.
         shards: number of shards.
         epochs: how often the shard is read; None: without end.
-        seed: shuffles the order of row groups, anew each epoch; None: the files' order.
+        seed: shuffles the order of row groups, which is the same in all epochs; None: the files' order.
 
     Raises:
-        InputError: there are fewer row groups than shards.
+        InputError: there are fewer row groups than shards, or a row group is damaged.
     """
     require_row_groups(files, shards)
-    reader = make_batch_reader(
-        [f"file://{path}" for path in files],
-        schema_fields=["as_of", "label", *LIST_COLUMNS],
+    filesystem, paths = get_filesystem_and_path_or_paths([f"file://{path}" for path in files])
+    reader = Reader(
+        filesystem,
+        paths,
+        schema_fields=list(_COLUMNS),
         # One worker keeps the order of row groups, and so the training run, the same each time.
-        reader_pool_type="thread",
-        workers_count=1,
-        results_queue_size=4,
+        reader_pool=ThreadPool(1, _READ_AHEAD),
+        worker_class=_RowGroupWorker,
+        is_batched_reader=True,
         shuffle_row_groups=seed is not None,
-        seed=seed,
+        # Petastorm takes 0 for no seed at all.
+        seed=_INSTEAD_OF_0 if seed == 0 else seed,
         cur_shard=shard,
         shard_count=shards,
         num_epochs=epochs,
-        transform_spec=TransformSpec(
-            _pack,
-            edit_fields=[(name, np.bytes_, (), False) for name in _PACKED],
-            selected_fields=list(_PACKED),
-        ),
     )
     # Stopped by hand: leaving the reader's own context prints a line to standard output each time.
     try:
-        for row_group in reader:
-            yield _unpack(row_group)
+        yield from reader
     finally:
         reader.stop()
         reader.join()
@@ -102,13 +109,17 @@ def train_batches(
         arrived += 1
         if arrived < buffer_row_groups:
             continue
-        mixed = PackedFolds.concat(held)
-        order = rng.permutation(len(mixed))
+        users = [len(one) for one in held]
+        part = np.repeat(np.arange(len(held)), users)
+        place = np.concatenate([np.arange(count) for count in users])
+        order = rng.permutation(len(part))
         whole = len(order) - len(order) % batch_users
         for start in range(0, whole, batch_users):
-            yield mixed.take(order[start : start + batch_users])
+            chosen = order[start : start + batch_users]
+            yield PackedFolds.gather(held, part[chosen], place[chosen])
         # What does not fill a batch is mixed with the row groups that come next.
-        held, arrived = ([mixed.take(order[whole:])] if whole < len(order) else []), 0
+        left = order[whole:]
+        held, arrived = ([PackedFolds.gather(held, part[left], place[left])] if len(left) else []), 0
 
 
 def every_user_once(files: Sequence[str], *, shard: int, shards: int, batch_users: int) -> Iterator[PackedFolds]:
@@ -124,19 +135,53 @@ def every_user_once(files: Sequence[str], *, shard: int, shards: int, batch_user
             yield row_group.take(np.arange(start, min(start + batch_users, len(row_group))))
 
 
-def _pack(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row group as one row of bytes."""
-    packed = {
-        "as_of": rows["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64) * SECONDS_PER_DAY,
-        "label": rows["label"].to_numpy(np.int64),
-        "merchant_count": rows["merchant_len"].map(len).to_numpy(np.int64),
-        **{name: np.concatenate(rows[name].to_list()).astype(np.int64) for name in LIST_COLUMNS},
-    }
-    return pd.DataFrame({name: [values.tobytes()] for name, values in packed.items()})
+class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
+    """What Petastorm runs in its thread: a row group's place in, its PackedFolds out."""
+
+    def __init__(self, worker_id: int, publish: Callable[[Any], None], reader: Sequence[Any]):
+        super().__init__(worker_id, publish, reader)
+        self.filesystem, _, _, _, self.row_groups, *_ = reader
+        self.footers: dict[str, pq.FileMetaData] = {}
+
+    @staticmethod
+    def new_results_queue_reader() -> _Results:
+        """How the training thread gets what the worker published."""
+        return _Results()
+
+    def process(self, piece_index: int, worker_predicate: None, shuffle_row_drop_partition: tuple[int, int]) -> None:
+        """Publishes one row group; the last two arguments ask for rows to be left out, which no reader here does."""
+        row_group = self.row_groups[piece_index]
+        try:
+            packed: PackedFolds | InputError = PackedFolds.from_arrow(self._rows(row_group.path, row_group.row_group))
+        except InputError as error:
+            # Raised where the row group is asked for; from here it would go to standard error with a traceback.
+            packed = error
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            packed = InputError(f"{row_group.path}: row group {row_group.row_group} cannot be read: {reason}")
+        self.publish_func(packed)
+
+    def _rows(self, path: str, number: int) -> pa.Table:
+        with self.filesystem.open(path) as source:
+            # Of a file with many row groups, reading the footer each time would take longer than reading the group.
+            file = pq.ParquetFile(source, metadata=self.footers.get(path))
+            self.footers[path] = file.metadata
+            return file.read_row_group(number, columns=list(_COLUMNS), use_threads=False)
 
 
-def _unpack(row_group: Any) -> PackedFolds:
-    columns = {name: np.frombuffer(getattr(row_group, name)[0], np.int64) for name in _PACKED}
-    packed = PackedFolds(**columns)
-    packed.check()
-    return packed
+class _Results:
+    """Hands the worker's row groups on as they are."""
+
+    batched_output = True
+
+    def read_next(self, pool: ThreadPool, schema: object, ngram: None) -> PackedFolds:
+        """The next row group, or the error that stands in its place."""
+        while True:
+            try:
+                packed: PackedFolds = pool.get_results()
+                return packed
+            except EmptyResultError:
+                # Petastorm asks whether its workers are idle, then whether all work was handed out; what is handed
+                # out in between would be lost. By now all is handed out, so to ask again settles it.
+                if pool.all_workers_done():
+                    raise StopIteration from None

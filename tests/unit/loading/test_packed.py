@@ -76,6 +76,19 @@ def test_take_picks_whole_users_in_the_asked_order(rows: list[dict[str, Any]], d
 
 
 @quick
+@given(rows, rows, st.data())
+def test_gather_takes_users_from_several_parts(
+    first: list[dict[str, Any]], second: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    parts = [pack(first), pack(second)]
+    wanted = data.draw(st.lists(st.sampled_from([(p, u) for p in (0, 1) for u in range(len(parts[p]))]), max_size=7))
+    part, user = (np.array([one[place] for one in wanted], np.int64) for place in (0, 1))
+    gathered = PackedFolds.gather(parts, part, user)
+    gathered.check()
+    assert unpack(gathered) == [unpack(parts[p])[u] for p, u in wanted]
+
+
+@quick
 @given(rows, rows)
 def test_concat_appends_users(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
     joined = PackedFolds.concat([pack(first), pack(second)])

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from example_files import labelled_rows, write_examples
+from petastorm.workers_pool.thread_pool import ThreadPool
 
 from lbsf.errors import InputError
+from lbsf.loading import petastorm_reader
 from lbsf.loading.packed import PackedFolds
 from lbsf.loading.petastorm_reader import every_user_once, read_row_groups, train_batches
 
@@ -70,6 +75,7 @@ def test_training_batches_are_full_shuffled_and_repeat_with_their_seed(files: li
     assert [len(batch) for batch in first] == [16] * 12
     assert first == _train(files, seed=1)
     assert first != _train(files, seed=2)
+    assert _train(files, seed=0) == _train(files, seed=0)
     assert any(np.any(np.diff(batch) < 0) for batch in first)
 
 
@@ -91,3 +97,46 @@ def test_a_file_with_lengths_that_disagree_is_refused(tmp_path: Path) -> None:
     path = write_examples(tmp_path / "damaged.parquet", rows, row_group_rows=5)
     with pytest.raises(InputError, match="folds are damaged: paid_at"):
         list(read_row_groups([path], shard=0, shards=1))
+
+
+def test_a_file_with_damaged_pages_is_named(tmp_path: Path) -> None:
+    path = Path(write_examples(tmp_path / "damaged.parquet", labelled_rows(40, seed=0), row_group_rows=20))
+    second = pq.read_metadata(path).row_group(1)
+    start, end = second.column(0).dictionary_page_offset, path.stat().st_size // 2
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xff" * max(4_000, end - start))
+    reader = read_row_groups([str(path)], shard=0, shards=1)
+    assert len(next(reader)) == 20
+    with pytest.raises(InputError, match=r"damaged\.parquet: row group 1 cannot be read: "):
+        next(reader)
+
+
+def test_row_groups_that_are_handed_out_late_are_read(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Petastorm may find its worker idle and, a moment later, all row groups handed out: here it always does."""
+
+    class HandedOutMeanwhile(ThreadPool):
+        def start(self, worker_class: Any, worker_args: Any = None, ventilator: Any = None) -> None:
+            super().start(worker_class, worker_args)
+            self._ventilator = ventilator
+
+        def all_workers_done(self) -> bool:
+            done = bool(super().all_workers_done())
+            if self._ventilator._ventilation_thread is None:
+                self._ventilator.start()
+                # Two row groups, few enough not to wait for room.
+                self._ventilator._ventilation_thread.join()
+            return done
+
+    monkeypatch.setattr(petastorm_reader, "ThreadPool", HandedOutMeanwhile)
+    read = list(read_row_groups(files[1:], shard=0, shards=1))
+    assert [len(packed) for packed in read] == [20, 10]
+
+
+def test_closing_early_ends_the_reading_threads(files: list[str]) -> None:
+    before = set(threading.enumerate())
+    batches = train_batches(files, shard=0, shards=1, batch_users=16, buffer_row_groups=2, seed=1)
+    next(batches)
+    assert set(threading.enumerate()) > before
+    batches.close()
+    assert set(threading.enumerate()) <= before
