@@ -1,6 +1,7 @@
 """Validates the challenger on rows that no model was trained on, beside the champion where there is one.
 
-The verdict and its reasons are written onto the challenger's registry version; promote_model.py acts on it.
+The verdict stands on the challenger's registry version, where promote_model.py acts on it; its rules, tables
+and pictures on the challenger's run. docs/tracking.md tells how the gate decides.
 """
 
 from __future__ import annotations
@@ -8,54 +9,51 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from jobs.common import Job, Summary, run_main
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES
+from lbsf.tables import DataFile
+
+if TYPE_CHECKING:
+    from lbsf.loading.packed import PackedFolds
+    from lbsf.tracking import RegisteredModel, Run
+    from lbsf.tracking.gate import Evidence, Verdict
 
 
 def run(job: Job) -> Summary:
-    """Scores the out-of-time test (the hash test where there is none) with both models and judges."""
+    """Scores the out-of-time test (the hash test where there is none) with both models and judges.
+
+    Raises:
+        InputError: there is no challenger, it reads other folds than the examples are, or it has no
+            reference.json; there are no held-out rows, or they are of one class only.
+    """
     from lbsf.loading.petastorm_reader import every_user_once
-    from lbsf.models.artifact import load_model, require_spec
-    from lbsf.models.predict import predict_probabilities
     from lbsf.tracking import CHALLENGER, CHAMPION
     from lbsf.tracking.gate import compare
 
     with job.step("validate_model") as summary:
         challenger, champion = job.tracker.fetch(CHALLENGER), job.tracker.find(CHAMPION)
         version = job.warehouse.version(EXAMPLES)
-        files = job.warehouse.data_files(EXAMPLES, version)
-        split = next(
-            (s for s in ("out_of_time", "test") if any(f.partition["split"] == s and f.rows for f in files)), None
-        )
-        if split is None:
-            raise InputError("table examples has neither an out_of_time nor a test split: nothing to validate on")
-        paths = [f.path for f in files if f.partition["split"] == split]
-        held_out = list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
-        label = np.concatenate([packed.label for packed in held_out if packed.label is not None]).astype(float)
-        probabilities = {}
-        for role, registered in (("challenger", challenger), ("champion", champion)):
-            if registered is not None:
-                model, card = load_model(registered.folder)
-                require_spec(card, job.config.fold.spec)
-                probabilities[role] = predict_probabilities(model, card, held_out)
-        verdict = compare(
-            label,
-            probabilities["challenger"],
-            probabilities.get("champion"),
-            job.config.promotion,
-            job.config.training.seed,
-        )
-        with job.tracker.resume(challenger) as tracked:
-            tracked.metrics({f"gate.{name}": value for name, value in verdict.metrics.items()})
+        split, files = _held_out(job.warehouse.data_files(EXAMPLES, version))
+        paths, users = [file.path for file in files], sum(file.rows for file in files)
+        rows = list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
+        if sum(map(len, rows)) != users:
+            raise InputError(f"split {split}: {sum(map(len, rows)):,} users were read, the table holds {users:,}")
+        evidence = _evidence(job, challenger, champion, rows, _spec(paths))
+        verdict = compare(evidence, job.config.promotion, job.config.training.seed)
+        with job.tracker.resume(challenger.run_id) as tracked:
+            _log(verdict, evidence, split, tracked)
+        passed = "passed" if verdict.passed else "refused"
         job.tracker.tag(
             challenger,
             {
-                "validation": "passed" if verdict.passed else "refused",
-                "validation_reasons": "; ".join(verdict.reasons),
+                "validation": passed,
+                "validation_reasons": verdict.summary,
                 "validation_split": split,
                 "validation_examples_version": str(version),
                 "validation_champion": champion.version if champion else "none",
@@ -63,14 +61,77 @@ def run(job: Job) -> Summary:
         )
         for reason in verdict.reasons:
             print(f"  {reason}")
-        summary.rows_in = len(label)
+        summary.rows_in = len(evidence.label)
         summary.details = {
             "split": split,
             "challenger": f"version {challenger.version}",
             "champion": f"version {champion.version}" if champion else "none",
-            "verdict": "passed" if verdict.passed else "refused",
+            "verdict": passed,
         }
     return summary
+
+
+def _held_out(files: list[DataFile]) -> tuple[str, list[DataFile]]:
+    """The split that judges, and its files."""
+    for split in ("out_of_time", "test"):
+        found = [file for file in files if file.partition["split"] == split and file.rows]
+        if found:
+            return split, found
+    raise InputError("table examples has neither an out_of_time nor a test split: nothing to validate on")
+
+
+def _spec(paths: Sequence[str]) -> str:
+    """The spec of the folds; examples are folded in one go, so one row tells it."""
+    return str(pq.ParquetFile(paths[0]).read_row_group(0, columns=["fold_spec"])["fold_spec"][0])
+
+
+def _evidence(
+    job: Job, challenger: RegisteredModel, champion: RegisteredModel | None, rows: list[PackedFolds], spec: str
+) -> Evidence:
+    """Both models' probabilities of the same users, and what is known of these."""
+    from lbsf.models.artifact import load_card, load_model, require_spec
+    from lbsf.models.predict import predict_probabilities
+    from lbsf.monitoring.reference import Reference
+    from lbsf.tracking.gate import Evidence
+    from lbsf.training.segments import FACTS, describe, segment_users
+
+    require_spec(load_card(challenger.folder), spec)
+    facts = [describe(packed) for packed in rows]
+    incomparable = None
+    if champion is not None and (read := load_card(champion.folder).fold.spec) != spec:
+        # Its successor could never be judged if this were an error; so a person has to overrule.
+        incomparable = f"version {champion.version} reads folds of spec {read}, table examples holds {spec}"
+    return Evidence(
+        label=np.concatenate([packed.label for packed in rows if packed.label is not None]).astype(float),
+        challenger=predict_probabilities(*load_model(challenger.folder), rows),
+        champion=None
+        if champion is None or incomparable
+        else predict_probabilities(*load_model(champion.folder), rows),
+        incomparable=incomparable,
+        segments=segment_users(
+            {name: np.concatenate([of[name] for of in facts]) for name in FACTS},
+            job.config.scoring.thin_file_payments,
+            job.config.scoring.thin_file_merchants,
+        ),
+        validation_scores=Reference.load(challenger.folder).score,
+    )
+
+
+def _log(verdict: Verdict, evidence: Evidence, split: str, tracked: Run) -> None:
+    """The verdict, its tables and pictures; those of an earlier validation are replaced."""
+    from lbsf.training.curves import performance_figures, segment_figure
+
+    tracked.metrics({f"gate.{name}": value for name, value in verdict.metrics.items()})
+    tracked.document({"split": split, **verdict.document}, "gate.json")
+    tracked.table(verdict.segments, "gate_segments")
+    title = f"challenger, {split.replace('_', '-')}"
+    figures = performance_figures(evidence.label, evidence.challenger, title)
+    figures["segments"] = segment_figure(verdict.segments, title)
+    if evidence.champion is not None:
+        champion = performance_figures(evidence.label, evidence.champion, f"champion, {split.replace('_', '-')}")
+        figures |= {f"champion_{kind}": figure for kind, figure in champion.items()}
+    for kind, figure in figures.items():
+        tracked.figure(figure, f"gate_{kind}")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
+import pandas as pd
+from scipy.stats import norm
 
 from lbsf.config.models import PromotionConfig
 from lbsf.errors import InputError
+from lbsf.monitoring.reference import Bins, psi, psi_by_chance
+from lbsf.training.delong import Difference, Floats, auc_difference, aucs
+from lbsf.training.metrics import calibration_measures
+from lbsf.training.segments import Names, each_band, segment_table
 
-Floats = npt.NDArray[np.float64]
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The same held-out users scored by both models.
+
+    Attributes:
+        label: (n,) 0 or 1.
+        challenger: (n,) probabilities.
+        champion: (n,) probabilities of the same users; None where there is no champion, or none that can
+            score these users.
+        incomparable: why a champion that exists could not score them.
+        segments: segment -> (n,) band of each user.
+        validation_scores: the challenger's probabilities of its validation split.
+    """
+
+    label: Floats
+    challenger: Floats
+    champion: Floats | None = None
+    incomparable: str | None = None
+    segments: Mapping[str, Names] = field(default_factory=dict)
+    validation_scores: Bins | None = None
+
+
+class Rule(NamedTuple):
+    """One rule: its name, whether it was kept, and the figures in words."""
+
+    name: str
+    kept: bool
+    words: str
+
+    def __str__(self) -> str:
+        return f"{'kept' if self.kept else 'BROKEN'}: {self.words}"
 
 
 @dataclass(frozen=True)
@@ -19,67 +59,174 @@ class Verdict:
     """Whether the challenger may become champion.
 
     Attributes:
-        passed: no rule was broken.
-        reasons: each rule with its figures, kept or broken.
+        rules: each rule, kept or broken, with its figures.
         metrics: the figures by name.
+        segments: the challenger's segment_table; beside a champion with champion_auc, auc_gain,
+            auc_gain_low, auc_gain_high, p and judged.
     """
 
-    passed: bool
-    reasons: tuple[str, ...]
+    rules: tuple[Rule, ...]
     metrics: dict[str, float]
+    segments: pd.DataFrame
+
+    @property
+    def passed(self) -> bool:
+        """No rule was broken."""
+        return all(rule.kept for rule in self.rules)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Each rule in words, the broken ones first."""
+        return tuple(str(rule) for rule in sorted(self.rules, key=lambda rule: rule.kept))
+
+    @property
+    def summary(self) -> str:
+        """Why it was refused, or that no rule was broken; at most 2,000 characters: a tag has to hold it."""
+        broken = [rule.words for rule in self.rules if not rule.kept]
+        return "; ".join(broken)[:2000] if broken else f"all {len(self.rules)} rules were kept"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Everything but the segments, as plain values."""
+        return {"passed": self.passed, "rules": [rule._asdict() for rule in self.rules], "metrics": self.metrics}
 
 
-def compare(label: Floats, challenger: Floats, champion: Floats | None, config: PromotionConfig, seed: int) -> Verdict:
+def compare(evidence: Evidence, config: PromotionConfig, seed: int) -> Verdict:
     """Judges the challenger on rows that no model was trained on.
 
-    AUC limits are 95 % percentile-bootstrap limits over users; the difference to the champion is paired,
-    both models on the same resampled users.
-
     Args:
-        label: (n,) 0 or 1.
-        challenger: (n,) probabilities.
-        champion: (n,) probabilities of the same users, or None where there is no champion yet.
+        evidence: what both models say of these rows.
         config: the limits.
         seed: of the bootstrap.
 
     Raises:
         InputError: the labels are of one class only.
     """
-    if len(np.unique(label)) < 2:
+    label = evidence.label
+    defaults = int(label.sum())
+    if defaults in (0, len(label)):
         raise InputError(f"the {len(label):,} held-out labels are of one class only: a model cannot be validated")
-    auc = float(roc_auc_score(label, challenger))
-    samples = _resample(label, config.bootstrap_samples, seed)
-    low, high = np.percentile([roc_auc_score(label[i], challenger[i]) for i in samples], [2.5, 97.5])
-    miscalibration = abs(float(challenger.mean() / label.mean()) - 1)
-    metrics = {"auc": auc, "auc_low": float(low), "auc_high": float(high), "calibration_error": miscalibration}
+    fewer = min(defaults, len(label) - defaults)
     rules = [
-        (
-            low > config.min_auc,
-            f"AUC {auc:.4f} (95 % limits {low:.4f} to {high:.4f}) against a least lower limit of {config.min_auc}",
+        Rule(
+            "enough_defaults",
+            fewer >= config.min_defaults,
+            f"{defaults:,} defaults among {len(label):,} held-out users, at least {config.min_defaults} defaults and "
+            "as many others are needed to judge",
+        )
+    ]
+    metrics = {"users": float(len(label)), "defaults": float(defaults)}
+    segments = segment_table(label, evidence.challenger, evidence.segments)
+    for found, more in (_discrimination(evidence, config, seed), _calibration(evidence, config)):
+        rules, metrics = [*rules, *found], metrics | more
+    if evidence.incomparable is not None:
+        rules.append(Rule("comparable", False, f"not compared with the champion: {evidence.incomparable}"))
+    # Nothing varies with fewer than two users of a class: DeLong's test has nothing to say.
+    if evidence.champion is not None and fewer >= 2:
+        difference = auc_difference(label, evidence.challenger, evidence.champion)
+        rules.append(_against_champion(difference, config))
+        metrics |= {f"delong_{name}": value for name, value in difference._asdict().items()}
+        segments = _segment_gains(evidence, evidence.champion, segments, config)
+        rules.append(_segment_rule(segments, config))
+    if evidence.validation_scores is not None:
+        rule, metrics["score_psi"] = _stability(evidence.challenger, evidence.validation_scores, config)
+        rules.append(rule)
+    return Verdict(tuple(rules), metrics, segments)
+
+
+def _discrimination(evidence: Evidence, config: PromotionConfig, seed: int) -> tuple[list[Rule], dict[str, float]]:
+    """AUC with 95 % percentile-bootstrap limits over users; the difference to the champion is paired."""
+    label, models = evidence.label, np.stack([m for m in (evidence.challenger, evidence.champion) if m is not None])
+    samples = _resample(label, config.bootstrap_samples, seed)
+    resampled = np.array([aucs(label[chosen], models[:, chosen]) for chosen in samples])
+    found = [float(auc) for auc in aucs(label, models)]
+    low, high = np.percentile(resampled[:, 0], [2.5, 97.5])
+    metrics = {"auc": found[0], "auc_low": float(low), "auc_high": float(high)}
+    if evidence.champion is not None:
+        gain_low, gain_high = np.percentile(resampled[:, 0] - resampled[:, 1], [2.5, 97.5])
+        metrics |= {"champion_auc": found[1], "auc_gain": found[0] - found[1]}
+        metrics |= {"auc_gain_low": float(gain_low), "auc_gain_high": float(gain_high)}
+    words = f"AUC {found[0]:.4f} (95 % limits {low:.4f} to {high:.4f}), the lower limit must be above {config.min_auc}"
+    return [Rule("auc", bool(low > config.min_auc), words)], metrics
+
+
+def _calibration(evidence: Evidence, config: PromotionConfig) -> tuple[list[Rule], dict[str, float]]:
+    measures = calibration_measures(evidence.label, evidence.challenger)
+    error = abs(measures["level"] - 1)
+    least, largest = config.calibration_slope
+    rules = [
+        Rule(
+            "calibration_level",
+            error <= config.max_calibration_error,
+            f"mean probability is off the default rate by {error:.1%}, at most {config.max_calibration_error:.0%} "
+            "is allowed",
         ),
-        (
-            miscalibration <= config.max_calibration_error,
-            f"mean probability is off the default rate by {miscalibration:.1%}, "
-            f"at most {config.max_calibration_error:.0%} is allowed",
+        Rule(
+            "calibration_slope",
+            least <= measures["slope"] <= largest,
+            f"calibration slope {measures['slope']:.2f}, {least:g} to {largest:g} is allowed",
         ),
     ]
-    if champion is not None:
-        gain = auc - float(roc_auc_score(label, champion))
-        gains = [roc_auc_score(label[i], challenger[i]) - roc_auc_score(label[i], champion[i]) for i in samples]
-        gain_low, gain_high = np.percentile(gains, [2.5, 97.5])
-        metrics |= {"auc_gain": gain, "auc_gain_low": float(gain_low), "auc_gain_high": float(gain_high)}
-        rules.append(
-            (
-                gain >= -config.max_auc_loss,
-                f"AUC against the champion {gain:+.4f} (95 % limits {gain_low:+.4f} to {gain_high:+.4f}), "
-                f"a loss of at most {config.max_auc_loss} is allowed",
-            )
-        )
-    return Verdict(
-        passed=all(kept for kept, _ in rules),
-        reasons=tuple(f"{'kept' if kept else 'BROKEN'}: {text}" for kept, text in rules),
-        metrics=metrics,
+    return rules, {f"calibration_{name}": value for name, value in measures.items()} | {"calibration_error": error}
+
+
+def _against_champion(difference: Difference, config: PromotionConfig) -> Rule:
+    """Is it sure enough that no more is lost than may be? A one-sided test of non-inferiority.
+
+    At a confidence of 0.5 this asks for a gain of at least -max_auc_loss.
+    """
+    margin = difference.gain + config.max_auc_loss
+    sure = float(norm.cdf(margin / difference.error)) if difference.error > 0 else float(margin >= 0)
+    return Rule(
+        "champion",
+        sure >= config.loss_confidence,
+        f"AUC against the champion {difference.gain:+.4f} (95 % limits {difference.low:+.4f} to "
+        f"{difference.high:+.4f}, DeLong p {difference.p:.2g}); that no more than {config.max_auc_loss} "
+        f"is lost is {sure:.0%} sure, {config.loss_confidence:.0%} is asked for",
     )
+
+
+def _segment_gains(evidence: Evidence, champion: Floats, table: pd.DataFrame, config: PromotionConfig) -> pd.DataFrame:
+    """The table with each segment's AUC against the champion's; `judged` where it has users enough."""
+    rows = []
+    for segment, band, chosen in each_band(evidence.segments):
+        label = evidence.label[chosen]
+        fewer = int(min(label.sum(), len(label) - label.sum()))
+        row: dict[str, Any] = {"segment": segment, "band": band, "judged": fewer >= config.min_segment_defaults}
+        if fewer >= 2:
+            other = champion[chosen]
+            found = auc_difference(label, evidence.challenger[chosen], other)
+            row |= {"champion_auc": float(aucs(label, other[None])[0]), "auc_gain": found.gain, "p": found.p}
+            row |= {"auc_gain_low": found.low, "auc_gain_high": found.high}
+        rows.append(row)
+    columns = ["segment", "band", "judged", "champion_auc", "auc_gain", "auc_gain_low", "auc_gain_high", "p"]
+    return table.merge(pd.DataFrame(rows, columns=columns), on=["segment", "band"]) if rows else table
+
+
+def _segment_rule(table: pd.DataFrame, config: PromotionConfig) -> Rule:
+    """No judged segment loses too much; a loss that chance explains as well does not count as one."""
+    judged = table[table["judged"]] if "judged" in table else table[:0]
+    if judged.empty:
+        return Rule("segments", True, f"no segment has {config.min_segment_defaults} defaults and as many others")
+    lost = judged[(judged["auc_gain"] < -config.max_segment_auc_loss) & (judged["p"] < SIGNIFICANCE)]
+    shown = lost if len(lost) else judged.nsmallest(1, "auc_gain")
+    named = ", ".join(f"{row.segment} {row.band} {row.auc_gain:+.4f} (p {row.p:.2g})" for row in shown.itertuples())
+    return Rule(
+        "segments",
+        lost.empty,
+        f"AUC against the champion in {len(judged)} judged segments, {'too low' if len(lost) else 'lowest'}: {named}; "
+        f"a loss above {config.max_segment_auc_loss} with p below {SIGNIFICANCE} is not allowed",
+    )
+
+
+def _stability(probability: Floats, validation: Bins, config: PromotionConfig) -> tuple[Rule, float]:
+    moved = psi(np.array(validation.shares), validation.shares_of(probability))
+    chance = psi_by_chance(len(validation.shares), validation.count, len(probability))
+    words = (
+        f"PSI of the scores against validation {moved:.3f}, at most {config.max_score_psi} is allowed "
+        f"({chance:.3f} is explained by chance)"
+    )
+    return Rule("score_stability", moved <= max(config.max_score_psi, chance), words), moved
 
 
 def _resample(label: Floats, samples: int, seed: int) -> list[npt.NDArray[np.int64]]:

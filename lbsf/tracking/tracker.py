@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from lbsf.tracking.flavor import SIGNATURE  # noqa: E402
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+PRETRAINED = "pretrained"
 _REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -74,8 +76,16 @@ class Run:
         mlflow.log_figure(figure, f"figures/{name}.png")
 
     def document(self, values: Mapping[str, Any], name: str) -> None:
-        """Logs a mapping as NAME.json."""
-        mlflow.log_dict(dict(values), f"{name}.json")
+        """Logs a mapping under a file name that ends in .json or .yaml."""
+        mlflow.log_dict(dict(values), name)
+
+    def table(self, rows: pd.DataFrame, name: str) -> None:
+        """Logs a table as tables/NAME.csv and tables/NAME.json (a list of rows), replacing older ones.
+
+        Not mlflow.log_table, which would add the rows of a second validation to those of the first.
+        """
+        mlflow.log_text(rows.to_csv(index=False), f"tables/{name}.csv")
+        mlflow.log_text(rows.to_json(orient="records", indent=2), f"tables/{name}.json")
 
 
 class Tracker:
@@ -110,10 +120,14 @@ class Tracker:
             yield Run(active.info.run_id)
 
     @contextmanager
-    def resume(self, model: RegisteredModel) -> Iterator[Run]:
-        """The run that made a model, to log more of it."""
-        with mlflow.start_run(run_id=model.run_id):
-            yield Run(model.run_id)
+    def resume(self, run_id: str) -> Iterator[Run]:
+        """A run that was begun earlier, to log more of it. Raises InputError where the store has it no more."""
+        try:
+            active = mlflow.start_run(run_id=run_id)
+        except MlflowException as error:
+            raise InputError(f"MLflow run {run_id} cannot go on ({error.message}): train with --fresh") from None
+        with active:
+            yield Run(run_id)
 
     def register(self, run: Run, folder: Path, example: pd.DataFrame) -> RegisteredModel:
         """Logs a saved model to its run, registers it and makes it the challenger.
@@ -142,6 +156,31 @@ class Tracker:
         version = self._client.create_model_version(self.model_name, info.model_uri, run.run_id)
         self._client.set_registered_model_alias(self.model_name, CHALLENGER, version.version)
         return self._model(version)
+
+    def save_pretrained(self, run: Run, folder: Path) -> None:
+        """Logs weights that were trained without labels to their run, for `latest_pretrained`."""
+        mlflow.log_artifacts(str(folder), PRETRAINED, run_id=run.run_id)
+        self._client.set_tag(run.run_id, PRETRAINED, "weights")
+
+    def latest_pretrained(self, folder: Path) -> str:
+        """Copies the newest weights that were trained without labels into `folder`; the run that made them.
+
+        Raises:
+            InputError: there are none.
+        """
+        experiment = mlflow.get_experiment_by_name(self._experiment)
+        found = self._client.search_runs(
+            [experiment.experiment_id] if experiment else [],
+            f"tags.{PRETRAINED} = 'weights' and attributes.status = 'FINISHED'",
+            order_by=["attributes.end_time DESC"],
+            max_results=1,
+        )
+        if not found:
+            raise InputError("no pretrained weights: run pretrain_model first, or set training.pretrained=false")
+        run_id = str(found[0].info.run_id)
+        local = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=PRETRAINED))
+        shutil.copytree(local, folder, dirs_exist_ok=True)
+        return run_id
 
     def fetch(self, alias: str) -> RegisteredModel:
         """The version that carries an alias, its files made local.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
@@ -14,7 +15,7 @@ mpl.use("Agg")
 
 
 def performance_figures(label: Floats, probability: Floats, title: str) -> dict[str, Figure]:
-    """ROC, KS, precision-recall and calibration curves.
+    """ROC, KS, precision-recall and calibration curves, cumulative gain, lift, and both classes' scores.
 
     Args:
         label: (n,) 0 or 1, both present.
@@ -54,7 +55,68 @@ def performance_figures(label: Floats, probability: Floats, title: str) -> dict[
     axes.plot([0, limit], [0, limit], color="grey", linewidth=0.8, linestyle="--")
     axes.set(xlabel="mean probability", ylabel="default rate", xlim=(0, limit), ylim=(0, limit))
     figures["calibration"] = figure
+    return figures | _found_first(label, probability, title) | {"scores": _scores_by_class(label, probability, title)}
+
+
+def segment_figure(table: pd.DataFrame, title: str) -> Figure:
+    """AUC of each segment with its 95 % limits, beside how many users it has.
+
+    Args:
+        table: as lbsf.training.segments.segment_table makes it; beside a champion with champion_auc.
+        title: stands over the picture.
+    """
+    figure = Figure(figsize=(6.5, 1.4 + 0.24 * len(table)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(f"{title}: AUC by segment, 95 % limits", fontsize=10)
+    place = np.arange(len(table))[::-1]
+    axes.hlines(place, table["auc_low"], table["auc_high"], color="C0", linewidth=1.5)
+    axes.plot(table["auc"], place, "o", color="C0", markersize=4, label="challenger")
+    if "champion_auc" in table:
+        axes.plot(table["champion_auc"], place, "|", color="C1", markersize=9, label="champion")
+        axes.legend(fontsize=8)
+    names = [f"{row.segment} {row.band}  ({row.defaults:,} of {row.users:,})" for row in table.itertuples()]
+    axes.set_yticks(place, names, fontsize=8)
+    axes.axvline(0.5, color="grey", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="AUC (defaults of users in brackets)", xlim=(0, 1))
+    axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def _found_first(label: Floats, probability: Floats, title: str) -> dict[str, Figure]:
+    """What is found by looking at the riskiest users first: gain, the share of defaults; lift, over chance."""
+    # Users of one probability are looked at together: their order says nothing.
+    values, place = np.unique(-probability, return_inverse=True)
+    users = np.cumsum(np.bincount(place, minlength=len(values))) / len(label)
+    found = np.cumsum(np.bincount(place, label, minlength=len(values))) / label.sum()
+    figures = {}
+    figure, axes = _square(f"{title}: cumulative gain")
+    axes.plot([0, *users], [0, *found])
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="share of users, riskiest first", ylabel="share of defaulters among them")
+    figures["gain"] = figure
+    figure, axes = _square(f"{title}: lift, {_at(users, found, 0.1) / 0.1:.1f} in the riskiest tenth")
+    axes.plot(users, found / users)
+    axes.axhline(1, color="grey", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="share of users, riskiest first", ylabel="default rate among them over that of all")
+    figures["lift"] = figure
     return figures
+
+
+def _at(users: Floats, found: Floats, share: float) -> float:
+    """Share of defaulters among the first `share` of users."""
+    return float(np.interp(share, np.concatenate([[0.0], users]), np.concatenate([[0.0], found])))
+
+
+def _scores_by_class(label: Floats, probability: Floats, title: str) -> Figure:
+    figure, axes = _square(f"{title}: probabilities by outcome")
+    least = max(float(probability.min()), 1e-6)
+    edges = np.geomspace(least, max(float(probability.max()), 1.1 * least), 41)
+    for outcome, name in ((0, "others"), (1, "defaulters")):
+        scores = np.clip(probability[label == outcome], edges[0], edges[-1])
+        axes.hist(scores, edges.tolist(), weights=np.full(len(scores), 1 / len(scores)), alpha=0.55, label=name)
+    axes.set(xlabel="probability of default", ylabel="share of the class", xscale="log")
+    axes.legend()
+    return figure
 
 
 def _square(title: str) -> tuple[Figure, mpl.axes.Axes]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import zipfile
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import yaml
 from fold_rows import Row, pack, random_rows, small_model
+from mlflow.models import Model
 
 from lbsf.config import load_config
 from lbsf.errors import InputError
 from lbsf.loading.packed import LIST_COLUMNS
 from lbsf.models.artifact import load_model, save_model
 from lbsf.models.predict import predict_probabilities
+from lbsf.monitoring.reference import Reference, count, make_reference
 from lbsf.tracking import CHALLENGER, CHAMPION, RegisteredModel, Tracker
 
 
@@ -72,6 +79,37 @@ def test_a_registered_model_holds_no_pickle_and_scores_as_the_network_does(
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
+def is_pickle(path: Path) -> bool:
+    """Whether a file can be unpickled by its looks: a pickle of protocol 2 or later, or a torch or joblib archive."""
+    begin = path.read_bytes()[:2]
+    return (begin[:1] == b"\x80" and begin[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")) or zipfile.is_zipfile(path)
+
+
+def test_no_file_of_a_registered_model_is_a_pickle_whatever_its_name(
+    store: tuple[Tracker, list[RegisteredModel]], tmp_path: Path
+) -> None:
+    _, models = store
+    files = [path for path in models[0].folder.parents[1].rglob("*") if path.is_file()]
+    assert "MLmodel" in {path.name for path in files}
+    assert [path for path in files if is_pickle(path)] == []
+    # The test itself knows one when it sees one.
+    torch.save({"a": torch.zeros(1)}, tmp_path / "saved")
+    (tmp_path / "pickled").write_bytes(pickle.dumps({"a": 1}))
+    assert is_pickle(tmp_path / "saved") and is_pickle(tmp_path / "pickled")
+
+
+def test_a_registered_model_has_a_signature_and_an_example(store: tuple[Tracker, list[RegisteredModel]]) -> None:
+    _, models = store
+    root = next(folder for folder in models[0].folder.parents if (folder / "MLmodel").exists())
+    logged = Model.load(root)
+    assert logged.signature is not None
+    assert [column.name for column in logged.signature.inputs.inputs] == ["as_of", "fold_spec", *LIST_COLUMNS]
+    assert [column.name for column in logged.signature.outputs.inputs] == ["probability"]
+    example = logged.load_input_example(str(root))
+    assert len(example) == 3
+    assert "user_id" not in example
+
+
 def test_a_logged_model_refuses_folds_of_another_spec(store: tuple[Tracker, list[RegisteredModel]]) -> None:
     _, models = store
     logged = mlflow.pyfunc.load_model(f"models:/{models[0].name}/{models[0].version}")
@@ -84,3 +122,40 @@ def test_a_run_that_raises_is_marked_failed(store: tuple[Tracker, list[Registere
     with pytest.raises(ZeroDivisionError), tracker.run("broken") as run:
         raise ZeroDivisionError
     assert mlflow.get_run(run.run_id).info.status == "FAILED"
+
+
+# These have stores of their own, and so come last: a Tracker points MLflow at its store for the whole process.
+
+
+def test_files_beside_the_weights_come_with_the_registered_model(tmp_path: Path) -> None:
+    """As the reference that the nightly scores are held against."""
+    tracker = Tracker(load_config("conf/local.yaml", [f"storage.root={tmp_path}"]), tmp_path)
+    save_model(tmp_path / "m", *small_model())
+    rows = random_rows(30, seed=1)
+    reference = make_reference(count(pack(rows)), predict_probabilities(*small_model(), [pack(rows)]))
+    reference.save(tmp_path / "m")
+    with tracker.run("train") as run:
+        tracker.register(run, tmp_path / "m", frame(rows[:2]))
+    assert Reference.load(tracker.fetch(CHALLENGER).folder) == reference
+
+
+def test_tables_and_documents_of_a_second_validation_replace_the_first(
+    tmp_path: Path,
+) -> None:
+    tracker = Tracker(load_config("conf/local.yaml", [f"storage.root={tmp_path}"]), tmp_path)
+    with tracker.run("train") as first:
+        first.params({"seed": 7})
+    trained = RegisteredModel("lbsf", "1", first.run_id, tmp_path, {}, {})
+    for auc in (0.6, 0.7):
+        with tracker.resume(trained.run_id) as run:
+            run.table(pd.DataFrame({"band": ["a", "b"], "auc": [auc, float("nan")]}), "segments")
+            run.document({"passed": auc > 0.65}, "gate.json")
+            run.document({"training": {"seed": 7}}, "config.yaml")
+    files = Path(mlflow.artifacts.download_artifacts(run_id=first.run_id))
+    assert json.loads((files / "tables/segments.json").read_text()) == [
+        {"band": "a", "auc": 0.7},
+        {"band": "b", "auc": None},
+    ]
+    assert pd.read_csv(files / "tables/segments.csv")["auc"].tolist()[:1] == [0.7]
+    assert json.loads((files / "gate.json").read_text()) == {"passed": True}
+    assert yaml.safe_load((files / "config.yaml").read_text()) == {"training": {"seed": 7}}
