@@ -30,7 +30,7 @@ FOLD = FoldConfig(
     row_group_users=32,
     through_spark=False,
 )
-MODEL = ModelConfig(width=16, heads=2, relational_layers=2, dropout=0.1)
+MODEL = ModelConfig(width=16, heads=2, sequence="none", relational_layers=2, dropout=0.1)
 
 Payment = dict[str, Any]
 Row = dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def load_model(folder: Path) -> tuple[LBSF, ModelCard]:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: weights do not fit the card: {' '.join(str(error).split())[:300]}") from None
     return model.eval(), card
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a saved model's weights. Raises InputError where there are none."""
+    try:
+        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{folder}: no readable weights ({error.strerror})") from None
 
 
 def require_spec(card: ModelCard, fold_spec: str) -> None:

@@ -75,6 +75,8 @@ def range_sum(values: Tensor, owner: Tensor, ranges: int) -> Tensor:
 
 def range_softmax(scores: Tensor, owner: Tensor, ranges: int) -> Tensor:
     """Softmax of scores (E, H) within each range, for each of H columns."""
+    # In float32 also where products are in bfloat16.
+    scores = scores.float()
     # The shift is no part of the gradient: softmax does not depend on it.
     index = owner[:, None].expand_as(scores)
     peak = torch.full((ranges, scores.shape[1]), float("-inf"), dtype=scores.dtype, device=scores.device)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from lbsf.models.lbsf import LBSF, RelationalLayer
+from lbsf.models.lbsf import LBSF
+from lbsf.models.relations import RelationalLayer
 
 # A key with more of the attention than this leaves too little to be had by subtraction, even in float64.
 _NEARLY_ALL = 1.0 - 1e-9
@@ -21,7 +22,7 @@ def logits_without_each(model: LBSF, vectors: Tensor, present: Tensor, at_once: 
 
     Args:
         model: the network, in evaluation mode.
-        vectors: (n, K, width) merchants, as LBSF.by_user gives them.
+        vectors: (n, K, width + tallies) merchants, as set_out gives them.
         present: (n, K) bool, where a merchant is.
         at_once: vectors that are held at once, about.
 
@@ -29,19 +30,26 @@ def logits_without_each(model: LBSF, vectors: Tensor, present: Tensor, at_once: 
         (n, K) logits; without meaning where no merchant is.
     """
     n, k, _ = vectors.shape
-    everyone = torch.cat([model.user.expand(n, 1, -1), vectors], dim=1)
+    related, tallies = model.parts(vectors)
+    tallies = tallies * present[:, :, None]
+    without_tally = (tallies.sum(1, keepdim=True) - tallies).clamp(min=0.0)
+    everyone = torch.cat([model.user.expand(n, 1, -1), related], dim=1)
     there = F.pad(present, (1, 0), value=True)
-    first, *later = (layer for layer in model.relations if isinstance(layer, RelationalLayer))
-    attention = _Attention(first, everyone, there)
+    layers = [layer for layer in model.relations if isinstance(layer, RelationalLayer)]
+    attention = _Attention(layers[0], everyone, there) if layers else None
     step = max(1, at_once // max(1, n * (k + 1)))
     parts = [torch.zeros((n, 0))]
     for begin in range(0, k, step):
         left_out = torch.arange(begin, min(begin + step, k))
-        tokens = first.feed_forward(everyone[:, None] + attention.without(left_out + 1)).flatten(0, 1)
+        tokens = everyone[:, None].expand(-1, len(left_out), -1, -1)
+        if attention is not None:
+            tokens = layers[0].feed_forward(tokens + attention.without(left_out + 1))
+        tokens = tokens.flatten(0, 1)
         others = (there[:, None] & (torch.arange(k + 1) != left_out[:, None] + 1)).flatten(0, 1)
-        for layer in later:
+        for layer in layers[1:]:
             tokens = layer(tokens, others)
-        parts.append(model.head(model.pool(tokens, others[:, 1:])).view(n, len(left_out)))
+        tally = without_tally[:, left_out].flatten(0, 1)
+        parts.append(model.head(model.pool(tokens, others[:, 1:], tally)).view(n, len(left_out)))
     return torch.cat(parts, dim=1)
 
 

@@ -14,6 +14,7 @@ from lbsf.models.artifact import ModelCard
 from lbsf.models.batch import FoldBatch, starts
 from lbsf.models.lbsf import LBSF
 from lbsf.models.leave_one_out import logits_without_each
+from lbsf.models.relations import set_out
 
 # Merchant vectors that pass through the network at once: bounds the memory, and fits a core's cache.
 VECTORS_AT_ONCE = 8_192
@@ -87,7 +88,7 @@ def leave_one_out(model: LBSF, vectors: Tensor, merchant_count: Tensor) -> tuple
     while position < len(order):
         longest = int(merchant_count[order[position]])
         users = order[position : position + max(1, VECTORS_AT_ONCE // (longest + 1) ** 2)]
-        merchants, there = model.by_user(vectors, merchant_count, users)
+        merchants, there = set_out(vectors, merchant_count, users)
         logits[users] = model.user_logits(merchants, there)
         place = (first[users][:, None] + torch.arange(longest))[there]
         without[place] = logits_without_each(model, merchants, there, VECTORS_AT_ONCE)[there]

@@ -10,12 +10,13 @@ from torch import Tensor
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.models.leave_one_out import logits_without_each
+from lbsf.models.relations import set_out
 
 
 def merchants(model: LBSF) -> tuple[Tensor, Tensor]:
     rows = [fold_row("none", {}), fold_row("one", {"m": [payment(3)]}), *random_rows(10, seed=1)]
     batch = FoldBatch.from_packed(pack(rows))
-    return model.by_user(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
+    return set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
 
 
 def masked(model: LBSF, vectors: Tensor, present: Tensor) -> Tensor:
@@ -27,7 +28,7 @@ def masked(model: LBSF, vectors: Tensor, present: Tensor) -> Tensor:
     return without
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
 @pytest.mark.parametrize("sharpness", [1.0, 4.0])
 def test_each_merchant_left_out_equals_masking_it(layers: int, sharpness: float) -> None:
     model, _ = small_model(model=MODEL.model_copy(update={"relational_layers": layers}))
@@ -56,5 +57,5 @@ def test_no_merchant_at_all() -> None:
     model, _ = small_model()
     batch = FoldBatch.from_packed(pack([fold_row("a", {}), fold_row("b", {})]))
     with torch.inference_mode():
-        vectors, present = model.by_user(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
+        vectors, present = set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
         assert logits_without_each(model, vectors, present, 100).shape == (2, 0)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fold_rows import FOLD, MODEL, fold_row, pack, payment, random_rows, small_model
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lbsf.loading.packed import PackedFolds, gather_ranges
 from lbsf.models.batch import FoldBatch, range_softmax
 from lbsf.models.fields import day_of_month
 from lbsf.models.lbsf import LBSF, MERCHANTS_SCALE
+from lbsf.models.merchants import MEMORIES, Recurrent, WithinMerchant, merchant_statistics
+from lbsf.models.relations import RelationalLayer
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -76,8 +79,9 @@ def test_a_score_does_not_depend_on_batch_mates() -> None:
     torch.testing.assert_close(backwards.flip(0), together, **CLOSE)
 
 
-def test_packed_equals_a_plain_loop_over_users_and_merchants() -> None:
-    model, _ = small_model()
+@pytest.mark.parametrize("sequence", ["none", "gru", "transformer"])
+def test_packed_equals_a_plain_loop_over_users_and_merchants(sequence: str) -> None:
+    model, _ = small_model(model=MODEL.model_copy(update={"sequence": sequence}))
     packed = pack(random_rows(10, seed=5))
     batch = FoldBatch.from_packed(packed)
     with torch.inference_mode():
@@ -87,33 +91,54 @@ def test_packed_equals_a_plain_loop_over_users_and_merchants() -> None:
 
 def plain_logit(model: LBSF, one: PackedFolds) -> Tensor:
     """One user's logit from the definition, merchant by merchant: no packing, no padding, no masks."""
-    vectors = [plain_merchant(model, reorder_one(one, merchant)) for merchant in range(one.merchant_count[0])]
+    merchants = [plain_merchant(model, reorder_one(one, merchant)) for merchant in range(one.merchant_count[0])]
+    vectors = [vector for vector, _ in merchants]
+    tally = sum((tally for _, tally in merchants), torch.zeros(model.merchants.tallies))
     tokens = torch.stack([model.user.detach(), *vectors])
     for layer in model.relations:
-        q, k, v = layer.qkv(layer.norm_attention(tokens)).view(len(tokens), 3, layer.heads, -1).unbind(1)
-        weights = torch.softmax(torch.einsum("ihd,jhd->hij", q, k) / q.shape[-1] ** 0.5, dim=-1)
-        tokens = tokens + layer.out(torch.einsum("hij,jhd->ihd", weights, v).flatten(1))
-        tokens = tokens + layer.forward_part(layer.norm_forward(tokens))
+        tokens = plain_layer(layer, tokens)
     mean = tokens[1:].mean(0) if vectors else torch.zeros(model.user.shape)
-    return model.head(torch.cat([tokens[0], mean, tokens[1:].sum(0) / MERCHANTS_SCALE])[None])[0, 0]
+    seen = [tokens[0], mean, tokens[1:].sum(0) / MERCHANTS_SCALE, torch.log(1 + tally)]
+    return model.head(torch.cat(seen)[None])[0, 0]
 
 
-def plain_merchant(model: LBSF, one: PackedFolds) -> Tensor:
-    """One merchant's vector: softmax over its payments, head by head; its name; its statistics."""
-    from lbsf.models.lbsf import _merchant_statistics
+def plain_layer(layer: RelationalLayer, tokens: Tensor) -> Tensor:
+    """(K, width) -> (K, width), attention written out."""
+    q, k, v = layer.qkv(layer.norm_attention(tokens)).view(len(tokens), 3, layer.heads, -1).unbind(1)
+    weights = torch.softmax(torch.einsum("ihd,jhd->hij", q, k) / q.shape[-1] ** 0.5, dim=-1)
+    tokens = tokens + layer.out(torch.einsum("hij,jhd->ihd", weights, v).flatten(1))
+    return tokens + layer.forward_part(layer.norm_forward(tokens))
 
+
+def plain_sequence(sequence: nn.Module, encoded: Tensor) -> Tensor:
+    """One merchant's payments related to each other: nothing packed, no other merchant."""
+    if not isinstance(sequence, WithinMerchant):
+        return encoded
+    if isinstance(sequence.layer, Recurrent):
+        return encoded + sequence.layer.gru(encoded[None])[0][0]
+    assert isinstance(sequence.layer, RelationalLayer)
+    return plain_layer(sequence.layer, encoded)
+
+
+def plain_merchant(model: LBSF, one: PackedFolds) -> tuple[Tensor, Tensor]:
+    """One merchant's vector: softmax over its payments, head by head; its name; its statistics. And its tallies."""
     batch = FoldBatch.from_packed(one)
     payments = len(batch.paid_at)
     owner, as_of = torch.zeros(payments, dtype=torch.long), batch.as_of.expand(payments)
     encoded = model.payments(batch, owner, as_of)
     encoder = model.merchants
+    encoded = plain_sequence(encoder.sequence, encoded)
     weights = torch.softmax(encoder.score(encoded), dim=0)
     values = encoder.value(encoded).view(payments, encoder.heads, -1)
     pooled = sum(weights[place][:, None] * values[place] for place in range(payments)).flatten()
     words = [encoder.name.bag.weight[word] for word in batch.merchant_token.tolist()]
     name = torch.stack(words).mean(0) if words else torch.zeros_like(pooled)
-    statistics = encoder.statistics(_merchant_statistics(batch, owner, as_of))[0]
-    return encoder.norm(encoder.fuse(torch.cat([pooled, name, statistics])))
+    statistics = encoder.statistics(merchant_statistics(batch, owner, as_of))[0]
+    kinds = [encoder.kinds(payment).clamp(min=0) for payment in encoded]
+    ages = [(batch.as_of[0] - paid_at).item() / 86_400 for paid_at in batch.paid_at]
+    forgetting = [[1.0 if days is None else math.exp(-age / days) for age in ages] for days in MEMORIES]
+    tally = [sum(kind * weight for kind, weight in zip(kinds, weights, strict=True)) for weights in forgetting]
+    return encoder.norm(encoder.fuse(torch.cat([pooled, name, statistics]))), torch.cat(tally)
 
 
 def reorder_one(one: PackedFolds, merchant: int) -> PackedFolds:
@@ -123,8 +148,9 @@ def reorder_one(one: PackedFolds, merchant: int) -> PackedFolds:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_gradients_are_finite_with_empty_users(training: bool) -> None:
-    model = LBSF(MODEL, FOLD).train(training)
+@pytest.mark.parametrize("sequence", ["none", "gru", "transformer"])
+def test_gradients_are_finite_with_empty_users(training: bool, sequence: str) -> None:
+    model = LBSF(MODEL.model_copy(update={"sequence": sequence}), FOLD).train(training)
     empty = [fold_row("empty", {}), fold_row("empty too", {})]
     rows = [*empty, *random_rows(6, seed=6), fold_row("one", {"m": [payment(0.5)]})]
     for batch in (rows, empty):  # the second holds no payment at all

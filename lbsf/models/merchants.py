@@ -1,0 +1,178 @@
+"""Merchant-level aggregation: each merchant's sequence of payments becomes one vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lbsf.config.models import ModelConfig
+from lbsf.models.batch import FoldBatch, range_softmax, range_sum, starts
+from lbsf.models.fields import DAY, TokenBag, day_of_month
+from lbsf.models.relations import RelationalLayer, like_sized, set_out
+
+# What counts as recent, against which a merchant's earlier payments are held.
+RECENT_DAYS = 60
+NIGHT_ENDS = 6
+MONTHS = 6
+DAYS_A_MONTH = 30
+CALENDAR_MONTH = 30.44
+# Days in which a payment's part in a tally falls to a third; None: it stays whole.
+MEMORIES = (None, 60.0, 15.0)
+STATISTICS = 16 + 2 * MONTHS
+
+
+class MerchantEncoder(nn.Module):
+    """One vector per merchant: its payments in their order, pooled by attention; its name; its own statistics.
+
+    Beside it stand tallies, sums over the merchant's payments of features that are 0 or more, over all time and over
+    the last weeks alone: attention says what a merchant's payments are like, tallies how many of a kind there are.
+    """
+
+    def __init__(self, model: ModelConfig, token_buckets: int):
+        super().__init__()
+        width, self.heads = model.width, model.heads
+        self.width = width
+        self.tallies = len(MEMORIES) * (width // 2)
+        self.kinds = nn.Linear(width, width // 2)
+        self.sequence = _sequence(model)
+        self.score = nn.Linear(width, self.heads)
+        self.value = nn.Linear(width, width)
+        self.name = TokenBag(token_buckets, width)
+        self.statistics = nn.Linear(STATISTICS, width)
+        self.fuse = nn.Sequential(nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, width))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, payments: Tensor, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
+        """Pools (P, width) payment vectors to (M, width + tallies) merchant vectors; as_of: (P,) seconds."""
+        merchants = len(batch.merchant_len)
+        payments = self.sequence(payments, batch.merchant_len)
+        weights = range_softmax(self.score(payments), merchant_of_payment, merchants)
+        values = self.value(payments).unflatten(1, (self.heads, -1)) * weights[:, :, None]
+        pooled = range_sum(values.flatten(1), merchant_of_payment, merchants)
+        name = self.name(batch.merchant_token, batch.merchant_token_len)
+        statistics = self.statistics(merchant_statistics(batch, merchant_of_payment, as_of))
+        fused = self.norm(self.fuse(torch.cat([pooled, name, statistics], dim=1)))
+        return torch.cat([fused, self._tally(payments, batch, merchant_of_payment, as_of)], dim=1)
+
+    def _tally(self, payments: Tensor, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
+        """(M, tallies)."""
+        kinds = torch.relu(self.kinds(payments))
+        age = ((as_of - batch.paid_at).float() / DAY)[:, None]
+        parts = [kinds if days is None else kinds * torch.exp(-age / days) for days in MEMORIES]
+        return range_sum(torch.cat(parts, dim=1), merchant_of_payment, len(batch.merchant_len))
+
+
+def _sequence(model: ModelConfig) -> nn.Module:
+    if model.sequence == "gru":
+        return WithinMerchant(Recurrent(model.width))
+    if model.sequence == "transformer":
+        return WithinMerchant(RelationalLayer(model.width, model.heads, model.dropout))
+    return EachAlone()
+
+
+class EachAlone(nn.Module):
+    """Payments as they are: their order reaches the merchant through ages and gaps alone."""
+
+    def forward(self, payments: Tensor, lengths: Tensor) -> Tensor:
+        """(P, width), (M,) -> (P, width)."""
+        return payments
+
+
+class WithinMerchant(nn.Module):
+    """A layer over each merchant's payments, merchants of like length together."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, payments: Tensor, lengths: Tensor) -> Tensor:
+        """(P, width) payments of merchants of (M,) lengths -> (P, width)."""
+        if not len(payments):
+            return payments
+        first, out = starts(lengths), torch.zeros_like(payments)
+        for merchants in like_sized(lengths):
+            dense, present = set_out(payments, lengths, merchants)
+            place = (first[merchants][:, None] + torch.arange(dense.shape[1], device=lengths.device))[present]
+            out = out.index_copy(0, place, self.layer(dense, present)[present])
+        return out
+
+
+class Recurrent(nn.Module):
+    """A GRU, with what it says added to what it reads."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gru = nn.GRU(width, width, batch_first=True)
+
+    def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
+        """(n, K, width) -> (n, K, width). It reads forwards, so what is padded behind a sequence changes nothing."""
+        # Not packed: the backward pass of torch's packed GRU is quadratic in the length on a CPU.
+        out: Tensor = vectors + self.gru(vectors)[0]
+        return out
+
+
+def merchant_statistics(batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
+    """Frequency, recency, beat, level, what changed and the months of each merchant's payments.
+
+    Args:
+        batch: folds.
+        merchant_of_payment: (P,) which merchant each payment belongs to.
+        as_of: (P,) end of the window of each payment's user, seconds.
+
+    Returns:
+        (M, STATISTICS).
+    """
+    merchants = len(batch.merchant_len)
+    count = batch.merchant_len.float()
+    first = starts(batch.merchant_len)
+
+    def mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Mean of (P,) values over each merchant's payments, or over those of weight 1; 0 where none is."""
+        if weight is None:
+            return range_sum(values, merchant_of_payment, merchants) / count
+        total = range_sum(weight, merchant_of_payment, merchants)
+        return range_sum(values * weight, merchant_of_payment, merchants) / total.clamp(min=1.0)
+
+    age = (as_of - batch.paid_at).float() / DAY
+    newest, oldest = age[first + batch.merchant_len - 1], age[first]
+    amount = batch.amount_cents.float() / 100.0
+    size = torch.log1p(amount.abs())
+    late = (age <= RECENT_DAYS).float()
+    late_count = range_sum(late, merchant_of_payment, merchants)
+    both = ((late_count > 0) & (late_count < count)).float()
+    # A bill that is paid later each month drifts within its month; so does the time of day.
+    days = torch.div(batch.paid_at, DAY, rounding_mode="floor")
+    month_day = day_of_month(days).float()
+    night = ((batch.paid_at - days * DAY) < NIGHT_ENDS * 3_600).float()
+    # Days off the monthly beat that the first payment set, -15 to 15: near 0 for a bill, rising as it is paid later.
+    since_first = oldest[merchant_of_payment] - age
+    slip = since_first - CALENDAR_MONTH * torch.round(since_first / CALENDAR_MONTH)
+    gap = (oldest - newest) / (count - 1.0).clamp(min=1.0)
+    month = torch.div(age, DAYS_A_MONTH, rounding_mode="floor").long().clamp(0, MONTHS - 1)
+    month_of_merchant = merchant_of_payment * MONTHS + month
+    by_month = range_sum(torch.stack([torch.ones_like(age), amount.abs()], 1), month_of_merchant, merchants * MONTHS)
+    statistics = torch.stack(
+        [
+            torch.log1p(count),
+            torch.log1p(newest),
+            newest / 90.0,
+            (oldest - newest) / 90.0,
+            torch.log1p(gap),
+            # How long it has been silent, measured in its own beat.
+            torch.tanh((newest - gap) / (gap + 7.0)),
+            torch.log1p(late_count),
+            late_count / count,
+            mean(size) / 5.0,
+            both * (mean(size, late) - mean(size, 1.0 - late)),
+            both * (mean(month_day, late) - mean(month_day, 1.0 - late)) / 5.0,
+            mean(slip.abs()) / 10.0,
+            slip[first + batch.merchant_len - 1] / 10.0,
+            both * (mean(slip, late) - mean(slip, 1.0 - late)) / 5.0,
+            mean(night),
+            mean(torch.sign(amount)),
+        ],
+        dim=1,
+    )
+    scale = torch.tensor([1.0, 0.2], device=age.device)
+    months = (torch.log1p(by_month) * scale).view(merchants, MONTHS * 2)
+    return torch.cat([statistics, months], dim=1)

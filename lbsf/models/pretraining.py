@@ -1,0 +1,127 @@
+"""Pretraining without labels: what a fold's past tells of its own next days, or of fields that were hidden."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from lbsf.config.models import FoldConfig
+from lbsf.models.batch import FoldBatch, owners, range_sum
+from lbsf.models.fields import DAY
+from lbsf.models.lbsf import LBSF
+
+AHEAD_DAYS = 30
+# How many days before as_of the days ahead may end; drawn anew for each batch.
+ENDS_BEFORE = 60
+MASKED_SHARE = 0.15
+
+
+class Pretraining(nn.Module):
+    """A network with what reads its vectors; the network alone is kept afterwards."""
+
+    def __init__(self, network: LBSF):
+        super().__init__()
+        self.network = network
+
+    @abstractmethod
+    def forward(self, batch: FoldBatch) -> Tensor:
+        """The loss of a batch, a scalar."""
+
+
+class VisitsAhead(Pretraining):
+    """From the past of a fold: which merchants the next 30 days bring, how often, and payments by category.
+
+    The last days of each fold are cut off and told from the rest, so labels are never needed and nothing after
+    as_of is seen. Counts are Poisson.
+    """
+
+    def __init__(self, network: LBSF, fold: FoldConfig):
+        super().__init__(network)
+        width = network.user.shape[0]
+        self.buckets = fold.category_buckets
+        self.visits = nn.Linear(width, 1)
+        by_category = nn.Linear(network.features, self.buckets)
+        # Most categories are rare: e^-4 payments a month to begin with.
+        nn.init.constant_(by_category.bias, -4.0)
+        self.categories = nn.Sequential(nn.BatchNorm1d(network.features, momentum=0.03), by_category)
+
+    def forward(self, batch: FoldBatch) -> Tensor:
+        """The loss of a batch, a scalar; the end of the days ahead is drawn from torch's generator."""
+        back = int(torch.randint(0, ENDS_BEFORE + 1, (1,)))
+        now = batch.as_of - (back + AHEAD_DAYS) * DAY
+        merchant = owners(batch.merchant_len)
+        user = owners(batch.merchant_count)[merchant]
+        past = batch.paid_at < now[user]
+        ahead = ~past & (batch.paid_at < now[user] + AHEAD_DAYS * DAY)
+        visits = range_sum(ahead.float(), merchant, len(batch.merchant_len))
+        known = range_sum(past.long(), merchant, len(batch.merchant_len)) > 0
+        of_category = range_sum(ahead.float(), user * self.buckets + batch.category, len(batch) * self.buckets)
+        merchants, users = self.network.related_to_users(replace(keep_payments(batch, past), as_of=now))
+        by_merchant = F.poisson_nll_loss(self.visits(merchants).squeeze(1), visits[known], reduction="sum")
+        by_category = F.poisson_nll_loss(self.categories(users), of_category.view(len(batch), -1), reduction="sum")
+        loss: Tensor = by_merchant / known.sum().clamp(min=1) + 0.1 * by_category / len(batch)
+        return loss
+
+
+class MaskedFields(Pretraining):
+    """Amount, category and channel of hidden payments, from the merchant's other payments and the user's others."""
+
+    def __init__(self, network: LBSF, fold: FoldConfig):
+        super().__init__(network)
+        width = network.user.shape[0]
+        self.size = nn.Linear(2 * width, 1)
+        self.category = nn.Linear(2 * width, fold.category_buckets)
+        self.channel = nn.Linear(2 * width, fold.channel_buckets)
+
+    def forward(self, batch: FoldBatch) -> Tensor:
+        """The loss of a batch, a scalar; which payments are hidden is drawn from torch's generator."""
+        hidden = torch.rand(len(batch.paid_at)).to(batch.paid_at.device) < MASKED_SHARE
+        shown = (~hidden).long()
+        keep_words = ~hidden[owners(batch.description_token_len)]
+        masked = replace(
+            batch,
+            amount_cents=batch.amount_cents * shown,
+            category=batch.category * shown,
+            channel=batch.channel * shown,
+            description_token_len=batch.description_token_len * shown,
+            description_token=batch.description_token[keep_words],
+        )
+        merchants, users = self.network.related_to_users(masked)
+        merchant = owners(batch.merchant_len)[hidden]
+        user = owners(batch.merchant_count)[merchant]
+        context = torch.cat([merchants[merchant], users[user, : merchants.shape[1]]], dim=1)
+        size = torch.log1p(batch.amount_cents[hidden].float().abs() / 100.0)
+        parts = [
+            F.mse_loss(self.size(context).squeeze(1), size, reduction="sum"),
+            F.cross_entropy(self.category(context), batch.category[hidden], reduction="sum"),
+            F.cross_entropy(self.channel(context), batch.channel[hidden], reduction="sum"),
+        ]
+        loss: Tensor = torch.stack(parts).sum() / hidden.sum().clamp(min=1)
+        return loss
+
+
+OBJECTIVES: dict[str, type[VisitsAhead] | type[MaskedFields]] = {"visits": VisitsAhead, "masked": MaskedFields}
+
+
+def keep_payments(batch: FoldBatch, keep: Tensor) -> FoldBatch:
+    """The batch with the chosen payments alone, (P,) bool; merchants that lose all of theirs go too."""
+    merchants = len(batch.merchant_len)
+    left = range_sum(keep.long(), owners(batch.merchant_len), merchants)
+    there = left > 0
+    words = keep[owners(batch.description_token_len)]
+    names = there[owners(batch.merchant_token_len)]
+    payments = {name: getattr(batch, name)[keep] for name in ("paid_at", "amount_cents", "category", "channel")}
+    return replace(
+        batch,
+        merchant_count=range_sum(there.long(), owners(batch.merchant_count), len(batch)),
+        merchant_len=left[there],
+        merchant_token_len=batch.merchant_token_len[there],
+        merchant_token=batch.merchant_token[names],
+        description_token_len=batch.description_token_len[keep],
+        description_token=batch.description_token[words],
+        **payments,
+    )
