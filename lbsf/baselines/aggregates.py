@@ -1,4 +1,4 @@
-"""Plain aggregates of packed folds: what an analyst would count before any sequence model."""
+"""Aggregates of packed folds by hand: what a risk analyst would count before any sequence model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lbsf.loading.packed import SECONDS_PER_DAY, Ints, PackedFolds
+from lbsf.baselines.habits import habit_features
+from lbsf.baselines.payments import Floats, UserPayments, ratio
+from lbsf.loading.packed import Ints, PackedFolds
 
-Floats = npt.NDArray[np.float64]
-
-WINDOWS = (30, 90, 180)
+WINDOWS = (30, 60, 90, 180)
+# The last so many days are held against all days before them, where these are at least so many.
+RECENT = (30, 60)
+LEAST_BEFORE = 10.0
 MONTHS = 6
 DAYS_A_MONTH = 30.0
-NIGHT_HOURS = 6  # midnight to six, UTC
+WORD_DAYS = 60
 
 
 @dataclass(frozen=True)
@@ -25,26 +28,40 @@ class Vocabulary:
     Attributes:
         categories: most frequent category buckets.
         channels: most frequent channel buckets.
+        words: most frequent buckets of descriptions' words.
+        names: most frequent buckets of merchants' names' words.
     """
 
     categories: Ints
     channels: Ints
+    words: Ints
+    names: Ints
 
     @staticmethod
-    def of(parts: Sequence[PackedFolds], categories: int = 32, channels: int = 8) -> Vocabulary:
-        """The most frequent buckets of the payments of all parts; ties by bucket."""
+    def of(
+        parts: Sequence[PackedFolds], categories: int = 32, channels: int = 8, words: int = 96, names: int = 96
+    ) -> Vocabulary:
+        """The most frequent buckets of the payments (names: of the merchants) of all parts; ties by bucket."""
         return Vocabulary(
             _most_frequent([part.category for part in parts], categories),
             _most_frequent([part.channel for part in parts], channels),
+            _most_frequent([part.description_token for part in parts], words),
+            _most_frequent([part.merchant_token for part in parts], names),
         )
 
 
 def aggregate_features(packed: PackedFolds, vocabulary: Vocabulary) -> tuple[npt.NDArray[np.float32], list[str]]:
     """Aggregates of each user's payments.
 
-    Counts, sums, means, largest and spread of amounts, refunds, night share and merchants per window;
-    30-day counts and sums with their trend; days since the last payment; and for each bucket of the
-    vocabulary the counts and sums per window and the days since its last payment.
+    - Per window of the last 30, 60, 90 and 180 days: counts, sums, means, largest and spread of amounts, money
+      that came in, spending against it, night and weekend shares, merchants, new merchants.
+    - 30-day counts and sums with their trend.
+    - For each category and channel of the vocabulary: counts and sums per window, mean amount, night share, days
+      since the last, and how the rate and the size of its payments changed against the user's own past.
+    - For each word of the vocabulary: how often it is met, in all and lately.
+    - Habits: see lbsf.baselines.habits.
+
+    Windows and changes that are longer than the folds' own history coincide or are NaN.
 
     Args:
         packed: folds of n users.
@@ -53,96 +70,159 @@ def aggregate_features(packed: PackedFolds, vocabulary: Vocabulary) -> tuple[npt
     Returns:
         (n, f) float32, NaN where there is nothing to take a mean of; f names.
     """
-    view = _View(packed)
-    columns: dict[str, Floats] = {"days_since_last": view.days_since_last(np.arange(packed.payments))}
-    for window in WINDOWS:
-        columns |= view.of_window(window)
-    columns |= view.by_month()
-    for kind, buckets, values in (
-        ("category", vocabulary.categories, packed.category),
-        ("channel", vocabulary.channels, packed.channel),
-    ):
-        for bucket in buckets:
-            columns |= view.of_bucket(f"{kind}_{bucket}", np.flatnonzero(values == bucket))
-    return np.stack(list(columns.values()), axis=1).astype(np.float32), list(columns)
+    payments = UserPayments(packed)
+    columns: dict[str, Floats] = {"days_since_last": payments.youngest(), "history_days": payments.span}
+    columns |= _windows(payments) | _months(payments) | habit_features(payments)
+    columns |= _by_bucket("category", payments, packed.category, vocabulary.categories)
+    columns |= _by_bucket("channel", payments, packed.channel, vocabulary.channels)
+    columns |= _words(payments, vocabulary)
+    with np.errstate(over="ignore"):
+        return np.stack(list(columns.values()), axis=1).astype(np.float32), list(columns)
 
 
-class _View:
-    """The payments of packed folds with their user, age and amount; sums by user over chosen positions."""
-
-    def __init__(self, packed: PackedFolds):
-        self.packed = packed
-        self.users = len(packed)
-        self.user_of_merchant = np.repeat(np.arange(self.users), packed.merchant_count)
-        self.user = np.repeat(self.user_of_merchant, packed.merchant_len)
-        self.age = (packed.as_of[self.user] - packed.paid_at) / SECONDS_PER_DAY
-        self.amount = packed.amount_cents / 100.0
-        self.night = packed.paid_at % SECONDS_PER_DAY < NIGHT_HOURS * 3_600
-
-    def count(self, chosen: Ints) -> Floats:
-        return np.bincount(self.user[chosen], minlength=self.users).astype(np.float64)
-
-    def sum(self, chosen: Ints, values: Floats) -> Floats:
-        return np.bincount(self.user[chosen], values[chosen], minlength=self.users).astype(np.float64)
-
-    def days_since_last(self, chosen: Ints) -> Floats:
-        youngest = np.full(self.users, np.inf)
-        np.minimum.at(youngest, self.user[chosen], self.age[chosen])
-        return np.where(np.isfinite(youngest), youngest, np.nan)
-
-    def of_window(self, days: int) -> dict[str, Floats]:
-        inside = np.flatnonzero(self.age <= days)
-        count, total = self.count(inside), self.sum(inside, self.amount)
-        largest = np.full(self.users, -np.inf)
-        np.maximum.at(largest, self.user[inside], self.amount[inside])
-        mean = _ratio(total, count)
-        from_mean = self.amount - mean[self.user]
-        # A merchant's payments rise in time: its last one says whether the window saw it.
-        last = np.cumsum(self.packed.merchant_len) - 1
-        seen = self.user_of_merchant[self.age[last] <= days]
-        refund = inside[self.amount[inside] < 0]
-        return {
+def _windows(payments: UserPayments) -> dict[str, Floats]:
+    packed, columns = payments.packed, dict[str, Floats]()
+    amount, users = payments.amount, payments.users
+    first_age = payments.age[payments.first]
+    last_age = payments.age[payments.first + packed.merchant_len - 1]
+    for days in WINDOWS:
+        inside = payments.age <= days
+        user, paid = payments.user[inside], amount[inside]
+        count, total = _count(user, users), _sum(user, paid, users)
+        mean = ratio(total, count)
+        largest = np.full(users, -np.inf)
+        np.maximum.at(largest, user, paid)
+        came_in = _sum(user, np.minimum(paid, 0), users)
+        spent = total - came_in
+        new = first_age <= days
+        spent_new = _sum(user, np.maximum(paid, 0) * new[payments.merchant[inside]], users)
+        columns |= {
             f"count_{days}": count,
             f"sum_{days}": total,
             f"mean_{days}": mean,
             f"max_{days}": np.where(count > 0, largest, np.nan),
-            f"std_{days}": np.sqrt(_ratio(self.sum(inside, from_mean**2), count)),
-            f"night_share_{days}": _ratio(self.count(inside[self.night[inside]]), count),
-            f"merchants_{days}": np.bincount(seen, minlength=self.users).astype(np.float64),
-            f"negative_count_{days}": self.count(refund),
-            f"negative_sum_{days}": self.sum(refund, self.amount),
+            f"std_{days}": np.sqrt(ratio(_sum(user, (paid - mean[user]) ** 2, users), count)),
+            f"night_share_{days}": ratio(_sum(user, payments.night[inside], users), count),
+            f"weekend_share_{days}": ratio(_sum(user, payments.weekend[inside], users), count),
+            # A merchant's payments rise in time: its last one says whether the window saw it.
+            f"merchants_{days}": _count(payments.user_of_merchant[last_age <= days], users),
+            f"merchants_new_{days}": _count(payments.user_of_merchant[new], users),
+            f"spent_new_share_{days}": ratio(spent_new, spent),
+            f"negative_count_{days}": _count(user[paid < 0], users),
+            f"negative_sum_{days}": came_in,
+            f"spent_per_income_{days}": ratio(spent, -came_in),
         }
-
-    def by_month(self) -> dict[str, Floats]:
-        """Counts and sums of 30-day months before as_of, month 0 the newest, and their trends."""
-        month = np.minimum(self.age / DAYS_A_MONTH, MONTHS).astype(np.int64)
-        columns: dict[str, Floats] = {}
-        steps = np.arange(MONTHS) - (MONTHS - 1) / 2
-        for name, values in (("count", np.ones_like(self.amount)), ("sum", self.amount)):
-            months = [self.sum(np.flatnonzero(month == number), values) for number in range(MONTHS)]
-            columns |= {f"month_{name}_{number}": column for number, column in enumerate(months)}
-            # Least-squares slope per month, forward in time, relative to the user's own level.
-            slope = -np.tensordot(steps, np.stack(months), axes=1) / np.sum(steps**2)
-            level = np.mean(np.abs(months), axis=0)
-            columns[f"month_{name}_trend"] = _ratio(slope, level)
-            columns[f"month_{name}_change"] = _ratio(months[0] - months[1], level)
-        return columns
-
-    def of_bucket(self, name: str, chosen: Ints) -> dict[str, Floats]:
-        columns = {f"{name}_days_since_last": self.days_since_last(chosen)}
-        for days in WINDOWS:
-            inside = chosen[self.age[chosen] <= days]
-            columns[f"{name}_count_{days}"] = self.count(inside)
-            columns[f"{name}_sum_{days}"] = self.sum(inside, self.amount)
-        return columns
+    return columns
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """above / below, NaN where below is 0."""
-    return np.divide(above, below, out=np.full(len(below), np.nan), where=below != 0)
+def _months(payments: UserPayments) -> dict[str, Floats]:
+    """Counts and sums of 30-day months before as_of, month 0 the newest, and their trends."""
+    month = np.minimum(payments.age / DAYS_A_MONTH, MONTHS).astype(np.int64)
+    place, cells = payments.user * (MONTHS + 1) + month, payments.users * (MONTHS + 1)
+    steps = np.arange(MONTHS) - (MONTHS - 1) / 2
+    columns: dict[str, Floats] = {}
+    for name, table in (("count", _count(place, cells)), ("sum", _sum(place, payments.amount, cells))):
+        months = table.reshape(-1, MONTHS + 1)[:, :MONTHS]
+        columns |= {f"month_{name}_{number}": months[:, number] for number in range(MONTHS)}
+        # Least-squares slope per month, forward in time, relative to the user's own level.
+        slope, level = -(months @ steps) / np.sum(steps**2), np.mean(np.abs(months), axis=1)
+        columns[f"month_{name}_trend"] = ratio(slope, level)
+        columns[f"month_{name}_change"] = ratio(months[:, 0] - months[:, 1], level)
+    return columns
+
+
+def _by_bucket(kind: str, payments: UserPayments, values: Ints, buckets: Ints) -> dict[str, Floats]:
+    """Aggregates of each user's payments of each bucket; all buckets in one pass over the payments."""
+    code = _codes(values, buckets)
+    known = np.flatnonzero(code < len(buckets))
+    width = len(buckets)
+    place = payments.user[known] * width + code[known]
+    age, amount, size = payments.age[known], payments.amount[known], payments.size[known]
+    period = np.searchsorted(WINDOWS, age)  # 0 within the shortest window, len(WINDOWS) before the longest
+    cells = payments.users * width
+
+    def table(of: Floats | None) -> Floats:
+        """(windows + 1, n, width): sums over each window and, last, over all payments."""
+        at, cells_in_all = period * cells + place, (len(WINDOWS) + 1) * cells
+        sums = _count(at, cells_in_all) if of is None else _sum(at, of, cells_in_all)
+        return np.asarray(np.cumsum(sums.reshape(len(WINDOWS) + 1, payments.users, width), axis=0))
+
+    count, total, sizes = table(None), table(amount), table(size)
+    youngest = np.full(cells, np.inf)
+    np.minimum.at(youngest, place, age)
+    named = {
+        "days_since_last": np.where(np.isfinite(youngest), youngest, np.nan).reshape(-1, width),
+        "mean": ratio(total[-1], count[-1]),
+        "night_share": ratio(_sum(place, payments.night[known], cells).reshape(-1, width), count[-1]),
+    }
+    for number, days in enumerate(WINDOWS):
+        named |= {f"count_{days}": count[number], f"sum_{days}": total[number]}
+    for days in RECENT:
+        late, before = count[WINDOWS.index(days)], count[-1] - count[WINDOWS.index(days)]
+        days_before = payments.span[:, None] - days
+        # Half a payment more on both sides, so that none is no infinity.
+        rates = np.log(ratio((late + 0.5) / days, (before + 0.5) / np.maximum(days_before, LEAST_BEFORE)))
+        named[f"rate_change_{days}"] = np.where(days_before >= LEAST_BEFORE, rates, np.nan)
+        late_size = sizes[WINDOWS.index(days)]
+        named[f"size_change_{days}"] = ratio(late_size, late) - ratio(sizes[-1] - late_size, before)
+    return {
+        f"{kind}_{bucket}_{name}": column[:, number]
+        for number, bucket in enumerate(buckets)
+        for name, column in named.items()
+    }
+
+
+def _words(payments: UserPayments, vocabulary: Vocabulary) -> dict[str, Floats]:
+    """How often each word stands in a user's descriptions, and in the names of who was paid, once a payment."""
+    packed = payments.packed
+    lately = (payments.age <= WORD_DAYS).astype(np.float64)
+    counts = {"": np.ones_like(lately), f"_{WORD_DAYS}": lately}
+    of_merchant = {
+        name: np.bincount(payments.merchant, weight, len(packed.merchant_len)) for name, weight in counts.items()
+    }
+    columns: dict[str, Floats] = {}
+    for kind, words, buckets, lengths, users, weights in (
+        ("word", packed.description_token, vocabulary.words, packed.description_token_len, payments.user, counts),
+        (
+            "name",
+            packed.merchant_token,
+            vocabulary.names,
+            packed.merchant_token_len,
+            payments.user_of_merchant,
+            of_merchant,
+        ),
+    ):
+        code = _codes(words, buckets)
+        known = np.flatnonzero(code < len(buckets))
+        owner = np.repeat(np.arange(len(lengths)), lengths)[known]
+        place = users[owner] * len(buckets) + code[known]
+        for name, weight in weights.items():
+            table = _sum(place, weight[owner], payments.users * len(buckets)).reshape(payments.users, len(buckets))
+            columns |= {f"{kind}_{bucket}_count{name}": table[:, n] for n, bucket in enumerate(buckets)}
+    return columns
+
+
+def _codes(values: Ints, buckets: Ints) -> Ints:
+    """The place of each value among the buckets, or their number where it is none of them."""
+    largest = max(int(values.max(initial=0)), int(buckets.max(initial=0)))
+    code_of = np.full(largest + 1, len(buckets), np.int64)
+    code_of[buckets] = np.arange(len(buckets))
+    codes: Ints = code_of[values]
+    return codes
+
+
+def _count(place: Ints, cells: int) -> Floats:
+    return np.bincount(place, minlength=cells).astype(np.float64)
+
+
+def _sum(place: Ints, values: Floats, cells: int) -> Floats:
+    return np.bincount(place, values, minlength=cells).astype(np.float64)
 
 
 def _most_frequent(parts: Sequence[Ints], most: int) -> Ints:
-    buckets, counts = np.unique(np.concatenate(parts), return_counts=True)
-    chosen: Ints = buckets[np.lexsort((buckets, -counts))[:most]].astype(np.int64)
+    counts = np.zeros(max((int(part.max(initial=0)) for part in parts), default=0) + 1, np.int64)
+    for part in parts:
+        counts += np.bincount(part, minlength=len(counts))
+    buckets = np.flatnonzero(counts)
+    chosen: Ints = buckets[np.argsort(-counts[buckets], kind="stable")[:most]].astype(np.int64)
     return chosen

@@ -9,13 +9,16 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
+from scipy.special import expit
 
 from lbsf.baselines.aggregates import Vocabulary, aggregate_features
 from lbsf.errors import InputError
 from lbsf.loading.packed import LIST_COLUMNS, PackedFolds
+from lbsf.loading.views import View
 
 Floats = npt.NDArray[np.float64]
 
+WHOLE = View()
 ROUNDS = 1_000
 PATIENCE = 50
 SETTINGS = {
@@ -60,8 +63,8 @@ def train_boosting(train: Sequence[PackedFolds], validation: Sequence[PackedFold
     """
     vocabulary = Vocabulary.of(train)
     features, names = _features(train, vocabulary)
-    training = lgb.Dataset(features, _labels(train), feature_name=names)
-    watched = lgb.Dataset(_features(validation, vocabulary)[0], _labels(validation), reference=training)
+    training = lgb.Dataset(features, labels_of(train), feature_name=names)
+    watched = lgb.Dataset(_features(validation, vocabulary)[0], labels_of(validation), reference=training)
     booster = lgb.train(
         {**SETTINGS, "seed": seed},
         training,
@@ -72,35 +75,45 @@ def train_boosting(train: Sequence[PackedFolds], validation: Sequence[PackedFold
     return BoostingModel(booster, vocabulary, tuple(names))
 
 
+def log_odds(model: BoostingModel, folds: Sequence[PackedFolds]) -> Floats:
+    """Log odds of default of all users of all parts, (n,)."""
+    features, _ = _features(folds, model.vocabulary)
+    rounds = model.booster.best_iteration
+    return np.asarray(model.booster.predict(features, num_iteration=rounds, raw_score=True), np.float64)
+
+
 def predict(model: BoostingModel, folds: Sequence[PackedFolds]) -> Floats:
     """Probabilities of default of all users of all parts, (n,)."""
-    features, _ = _features(folds, model.vocabulary)
-    return np.asarray(model.booster.predict(features, num_iteration=model.booster.best_iteration), np.float64)
+    return np.asarray(expit(log_odds(model, folds)), np.float64)
 
 
-def held_out_probabilities(files: Mapping[str, Sequence[str]], seed: int) -> dict[str, tuple[Floats, Floats]]:
+def held_out_probabilities(
+    files: Mapping[str, Sequence[str]], seed: int, view: View = WHOLE
+) -> dict[str, tuple[Floats, Floats]]:
     """Trains on the split `train`, and scores every other split.
 
     Args:
         files: split -> Parquet files of the examples table; `train` and `validation` must be there.
         seed: of LightGBM's sampling.
+        view: what the trees are shown of each fold.
 
     Returns:
         split -> labels (n,) and probabilities (n,), rows in the files' order; `train` is left out.
     """
     # The training folds are wanted twice, for their vocabulary and for their features, and are small
     # beside the features: kept.
-    folds = {split: list(_read(paths)) for split, paths in files.items()}
+    folds = {split: list(read_folds(paths, view)) for split, paths in files.items()}
     model = train_boosting(folds["train"], folds["validation"], seed)
     return {
-        split: (_labels(parts), predict(model, parts)) for split, parts in folds.items() if split != "train" and parts
+        split: (labels_of(parts), predict(model, parts)) for split, parts in folds.items() if split != "train" and parts
     }
 
 
-def _read(paths: Sequence[str]) -> Iterator[PackedFolds]:
+def read_folds(paths: Sequence[str], view: View = WHOLE) -> Iterator[PackedFolds]:
+    """Labelled folds of Parquet files of the examples table, in their order, as the view shows them."""
     for path in paths:
         for rows in pq.ParquetFile(path).iter_batches(columns=["as_of", *LIST_COLUMNS, "label"]):
-            yield PackedFolds.from_arrow(rows)
+            yield view.of(PackedFolds.from_arrow(rows))
 
 
 def _features(folds: Sequence[PackedFolds], vocabulary: Vocabulary) -> tuple[npt.NDArray[np.float32], list[str]]:
@@ -108,7 +121,8 @@ def _features(folds: Sequence[PackedFolds], vocabulary: Vocabulary) -> tuple[npt
     return np.concatenate([features for features, _ in parts]), parts[0][1]
 
 
-def _labels(folds: Sequence[PackedFolds]) -> Floats:
+def labels_of(folds: Sequence[PackedFolds]) -> Floats:
+    """Labels of all users of all parts, (n,). Raises InputError where there are none."""
     labels = [part.label for part in folds if part.label is not None]
     if len(labels) != len(folds) or not labels:
         raise InputError("the baseline needs folds with labels: build the examples first")

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from lbsf.baselines.boosting import held_out_probabilities, predict, train_boosting
 from lbsf.errors import InputError
 from lbsf.loading.packed import PackedFolds
+from lbsf.loading.views import View
 
 
 def examples(users: int, seed: int) -> pa.Table:
@@ -56,6 +57,23 @@ def test_held_out_splits_are_scored_in_the_files_order(tmp_path: Path) -> None:
     label, probability = found["out_of_time"]
     assert label.tolist() == examples(300, 2)["label"].to_pylist() and probability.shape == (300,)
     assert roc_auc_score(label, probability) > 0.7
+
+
+def test_the_trees_see_what_the_view_shows(tmp_path: Path) -> None:
+    files = {}
+    for seed, (split, users) in enumerate({"train": 800, "validation": 200, "test": 400}.items()):
+        files[split] = [str(tmp_path / f"{split}.parquet")]
+        pq.write_table(examples(users, seed), files[split][0])
+
+    def auc(view: View) -> float:
+        label, probability = held_out_probabilities(files, seed=3, view=view)["test"]
+        return float(roc_auc_score(label, probability))
+
+    # The risk stands in the payments of one category of the last 90 days.
+    whole = auc(View())
+    assert auc(View(days=90)) > whole - 0.05
+    assert auc(View(days=5)) < whole - 0.08
+    assert auc(View(without="channel")) > whole - 0.05
 
 
 def test_folds_without_labels_are_refused() -> None:

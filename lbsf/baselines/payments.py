@@ -1,0 +1,62 @@
+"""The payments of packed folds with what aggregates ask of each: whose, how old, how much, when."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lbsf.loading.packed import SECONDS_PER_DAY, PackedFolds
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+
+NIGHT_HOURS = 6  # midnight to six, UTC
+
+
+class UserPayments:
+    """P payments at M merchants of n users.
+
+    Attributes:
+        packed: the folds.
+        users: n.
+        user_of_merchant: (M,) int64.
+        merchant: (P,) int64.
+        user: (P,) int64.
+        first: (M,) int64, place of each merchant's first payment.
+        age: (P,) days before as_of.
+        amount: (P,) in the currency.
+        size: (P,) log(1 + |amount|).
+        night, weekend: (P,) 1.0 where it is.
+        span: (n,) age of the user's first payment, NaN without any.
+    """
+
+    def __init__(self, packed: PackedFolds):
+        self.packed = packed
+        self.users = len(packed)
+        self.user_of_merchant = np.repeat(np.arange(self.users), packed.merchant_count)
+        self.merchant = np.repeat(np.arange(len(packed.merchant_len)), packed.merchant_len)
+        self.user = self.user_of_merchant[self.merchant]
+        self.first = np.cumsum(packed.merchant_len) - packed.merchant_len
+        self.age = (packed.as_of[self.user] - packed.paid_at) / SECONDS_PER_DAY
+        self.amount = packed.amount_cents / 100.0
+        self.size = np.log1p(np.abs(self.amount))
+        day = packed.paid_at // SECONDS_PER_DAY
+        self.night = (packed.paid_at - day * SECONDS_PER_DAY < NIGHT_HOURS * 3_600).astype(np.float64)
+        # 1970-01-01 was a Thursday: weekday 3 where Monday is 0.
+        self.weekend = ((day + 3) % 7 >= 5).astype(np.float64)
+        # A merchant's payments rise in time.
+        span = np.full(self.users, -np.inf)
+        np.maximum.at(span, self.user_of_merchant, self.age[self.first])
+        self.span = np.where(np.isfinite(span), span, np.nan)
+
+    def youngest(self) -> Floats:
+        """(n,) age of the user's last payment, NaN without any."""
+        age = np.full(self.users, np.inf)
+        np.minimum.at(age, self.user_of_merchant, self.age[self.first + self.packed.merchant_len - 1])
+        return np.where(np.isfinite(age), age, np.nan)
+
+
+def ratio(above: Numbers, below: Numbers) -> Floats:
+    """above / below, NaN where below is 0."""
+    out = np.full(np.broadcast(above, below).shape, np.nan)
+    return np.divide(above, below, out=out, where=below != 0)
