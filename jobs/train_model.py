@@ -1,26 +1,26 @@
 """Trains LBSF on the examples table: Horovod ranks fed by Petastorm, everything on one MLflow run.
 
 The model of the best validation epoch is registered with the alias `challenger`. A LightGBM on plain
-aggregates of the same folds is trained beside it, as the figure to beat.
+aggregates of the same folds is trained beside it, as the figure to beat. A run that was ended before the
+registration goes on from its last checkpoint when the same command is given again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import fcntl
 import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
-import lbsf
 from jobs.common import Job, Summary, run_main
+from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES
 from lbsf.tables import DataFile
@@ -28,41 +28,64 @@ from lbsf.tables import DataFile
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lbsf.config.models import ScoringConfig
     from lbsf.tracking import Run
     from lbsf.training.plan import TrainingPlan
 
 
-def run(job: Job) -> Summary:
+# The MLflow run of an unfinished training, in its folder.
+_RUN_ID = "mlflow_run"
+
+
+def run(job: Job, *, fresh: bool = False) -> Summary:
     """Trains, evaluates, registers the challenger.
+
+    Args:
+        job: the examples and the settings.
+        fresh: begin anew where an unfinished training of the same plan was left behind.
 
     Returns:
         Summary with rows_in examples and details of the held-out split.
     """
     from lbsf.loading.petastorm_reader import require_row_groups
+    from lbsf.training.checkpoint import FILE as CHECKPOINT
     from lbsf.training.plan import Split, TrainingPlan
 
     with job.step("train_model") as summary:
         version = job.warehouse.version(EXAMPLES)
         splits = _splits(job.warehouse.data_files(EXAMPLES, version))
         # Found out here, before any rank is started.
-        require_row_groups(splits["train"][0], job.config.training.ranks)
+        training = job.config.training
+        require_row_groups(splits["train"][0], training.elastic.max_ranks if training.elastic else training.ranks)
         example = _example(job, version)
-        with job.tracker.run("train") as tracked:
-            output = job.root / "training" / tracked.run_id
-            plan = TrainingPlan(
-                model=job.config.model,
-                fold=job.config.fold,
-                training=job.config.training,
-                splits={name: Split(files=files, users=users) for name, (files, users) in splits.items()},
-                output=str(output),
-            )
-            tracked.params(_parameters(job, plan, version))
-            try:
-                _train(plan, tracked)
-                metrics = _evaluate(plan, tracked)
+        plan = TrainingPlan(
+            model=job.config.model,
+            fold=job.config.fold,
+            training=training,
+            splits={name: Split(files=files, users=users) for name, (files, users) in splits.items()},
+            output="",
+        )
+        pretrained_run = None
+        if training.pretrained:
+            start_from, start_sha256, pretrained_run = _pretrained(job)
+            plan = plan.model_copy(update={"start_from": start_from, "start_sha256": start_sha256})
+        # Named by the plan, so that the same command finds what an earlier one could not finish.
+        output = job.root / "training" / plan.key
+        plan = plan.model_copy(update={"output": str(output)})
+        with _alone(output):
+            if fresh:
+                (output / CHECKPOINT).unlink(missing_ok=True)
+                (output / _RUN_ID).unlink(missing_ok=True)
+            with _tracked(job, output) as (tracked, new):
+                if new:
+                    _log_origin(job, plan, version, tracked)
+                    tracked.params({"pretrained_run": pretrained_run})
+                (output / _RUN_ID).write_text(tracked.run_id, encoding="utf-8")
+                train_on_ranks(plan, tracked)
+                metrics = _evaluate(plan, job.config.scoring, tracked)
+                _save_reference(plan, tracked)
                 model = job.tracker.register(tracked, output / "model", example)
-            finally:
-                shutil.rmtree(output, ignore_errors=True)
+            shutil.rmtree(output, ignore_errors=True)
         held_out = plan.held_out[-1] if plan.held_out else "validation"
         summary.rows_in = sum(split.users for split in plan.splits.values())
         summary.details = {
@@ -74,14 +97,41 @@ def run(job: Job) -> Summary:
     return summary
 
 
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Makes the training's folder, and keeps another train_model of the same plan out of it meanwhile."""
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{output}: another train_model trains this now; wait until it ends") from None
+        except OSError:
+            pass  # A mounted storage that knows no locks: nobody is kept out there.
+        yield
+
+
+@contextmanager
+def _tracked(job: Job, output: Path) -> Iterator[tuple[Run, bool]]:
+    """The training's MLflow run and whether it is new, or the one that an unfinished training began."""
+    note = output / _RUN_ID
+    run_id = note.read_text(encoding="utf-8") if note.exists() else ""
+    if run_id:
+        with job.tracker.resume(run_id) as tracked:
+            yield tracked, False
+        return
+    with job.tracker.run("train") as tracked:
+        yield tracked, True
+
+
 def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
-    """Files and users of each split; train and validation must be there, with both classes."""
+    """Files and users of each split; train and validation must be there, and both classes in each."""
     of_split: dict[str, list[DataFile]] = {}
     for file in files:
         if file.rows:
             of_split.setdefault(str(file.partition["split"]), []).append(file)
     splits = {name: (tuple(f.path for f in of), sum(f.rows for f in of)) for name, of in sorted(of_split.items())}
-    for name in ("train", "validation"):
+    for name in dict.fromkeys(("train", "validation", *splits)):
         if name not in splits:
             raise InputError(f"table examples has no {name} split: build examples from more labels")
         labels = np.concatenate(
@@ -93,6 +143,15 @@ def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
                 "both classes are needed: build examples from more labels"
             )
     return splits
+
+
+def _pretrained(job: Job) -> tuple[str, str, str]:
+    """The newest pretrained weights: their folder, their SHA-256, and the run that made them."""
+    from lbsf.models.artifact import weights_digest
+
+    folder = job.root / "training" / "pretrained"
+    run_id = job.tracker.latest_pretrained(folder)
+    return str(folder), weights_digest(folder), run_id
 
 
 def _example(job: Job, version: int) -> pd.DataFrame:
@@ -114,86 +173,36 @@ def _example(job: Job, version: int) -> pd.DataFrame:
     return found.assign(as_of=pd.to_datetime(found["as_of"]), **{c: found[c].map(list) for c in LIST_COLUMNS})
 
 
-def _parameters(job: Job, plan: TrainingPlan, examples_version: int) -> dict[str, Any]:
-    """Everything that made the model: settings, table versions, code."""
+def _log_origin(job: Job, plan: TrainingPlan, examples_version: int, tracked: Run) -> None:
+    """Everything that makes the model: settings, table versions, rows, code, machine."""
+    from lbsf.tracking.lineage import code_state, environment, public_configuration, split_hash
+
+    machine = environment()
+    tracked.document(public_configuration(job.config), "config.yaml")
+    tracked.document(machine, "environment.json")
     sections = {name: getattr(job.config, name) for name in ("fold", "examples", "model", "training")}
-    values = {f"{name}.{key}": value for name, section in sections.items() for key, value in section}
     made_from = job.warehouse.made_from(EXAMPLES, examples_version)
-    return {
-        **values,
-        "fold_spec": plan.fold.spec,
-        "plan_digest": plan.digest,
-        "examples_version": examples_version,
-        **{f"{name}_version": version for name, version in made_from.items()},
-        **{f"{name}.users": split.users for name, split in plan.splits.items()},
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str:
-    """The commit of the code that runs, or `unknown` where there is no repository or no git."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(lbsf.__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return "unknown"
-    return found.stdout.strip() or "unknown"
-
-
-def _train(plan: TrainingPlan, tracked: Run) -> None:
-    """Runs the ranks; shows their progress and logs each epoch."""
-    from lbsf.training.distributed import launch
-
-    output = Path(plan.output)
-    output.mkdir(parents=True)
-    plan.save(output / "plan.json")
-    errors: list[str] = []
-    other_lines: list[str] = []
-    steps = plan.steps_per_epoch
-    with tqdm(total=steps * plan.training.epochs, desc="train", unit="step", disable=None) as bar:
-
-        def on_line(line: str) -> None:
-            try:
-                event = json.loads(line)
-                kind = event.pop("event")
-            except (ValueError, KeyError, AttributeError):
-                other_lines.append(line)
-                return
-            if kind == "step":
-                bar.update(1)
-                bar.set_postfix(epoch=event["epoch"] + 1, loss=f"{event['loss']:.4f}")
-            elif kind == "epoch":
-                epoch, best = event.pop("epoch"), event.pop("best")
-                tracked.metrics(event, step=epoch)
-                bar.write(_epoch_line(epoch, best, event))
-            elif kind == "error":
-                errors.append(event["message"])
-
-        command = [sys.executable, "-m", "jobs.train_rank", "--plan", str(output / "plan.json")]
-        status = launch(command, plan.training.ranks, plan.training.hosts, on_line)
-    if errors:
-        raise InputError(errors[0])
-    if status:
-        raise RuntimeError(f"training ended with status {status}:\n" + "\n".join(other_lines[-40:]))
-
-
-def _epoch_line(epoch: int, best: bool, metrics: dict[str, float]) -> str:
-    return (
-        f"  epoch {epoch + 1:<3} loss {metrics['train.loss']:.4f}  validation AUC {metrics['validation.auc']:.4f}  "
-        f"KS {metrics['validation.ks']:.3f}  {metrics['payments_per_second']:,.0f} payments/s  "
-        f"data wait {metrics['data_wait_share']:.1%}{'  best' if best else ''}"
+    tracked.params(
+        {
+            **{f"{name}.{key}": value for name, section in sections.items() for key, value in section},
+            "fold_spec": plan.fold.spec,
+            "plan_digest": plan.digest,
+            "examples_version": examples_version,
+            **{f"{name}_version": version for name, version in made_from.items()},
+            **{f"{name}.users": split.users for name, split in plan.splits.items()},
+            **{f"{name}.sha256": split_hash(split.files) for name, split in plan.splits.items()},
+            **{f"environment.{name}": machine[name] for name in ("python", "platform", "processor", "gpus")},
+            **code_state(),
+        }
     )
 
 
-def _evaluate(plan: TrainingPlan, tracked: Run) -> dict[str, float]:
-    """Metrics and pictures of validation and the held-out splits, for LBSF and for LightGBM."""
+def _evaluate(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> dict[str, float]:
+    """Metrics, tables and pictures of validation and the held-out splits, for LBSF and for LightGBM."""
     from lbsf.baselines.boosting import held_out_probabilities
-    from lbsf.training.curves import performance_figures
-    from lbsf.training.metrics import evaluate
+    from lbsf.training.curves import performance_figures, segment_figure
+    from lbsf.training.metrics import calibration_measures, evaluate
+    from lbsf.training.segments import FACTS, segment_metrics, segment_table, segment_users
 
     metrics: dict[str, float] = {}
     baseline = held_out_probabilities(
@@ -202,18 +211,40 @@ def _evaluate(plan: TrainingPlan, tracked: Run) -> dict[str, float]:
     for name in ("validation", *plan.held_out):
         with np.load(Path(plan.output) / f"{name}.npz", allow_pickle=False) as saved:
             label, probability = saved["label"], saved["probability"]
+            facts = {fact: saved[fact] for fact in FACTS}
         if len(np.unique(label)) < 2:
             raise InputError(f"table examples, split {name}: labels of one class only cannot be evaluated")
         metrics |= {f"{name}.{key}": value for key, value in evaluate(label, probability).items()}
+        measures = calibration_measures(label, probability)
+        metrics |= {f"{name}.calibration_{key}": value for key, value in measures.items() if key != "level"}
         metrics |= {f"lightgbm.{name}.{key}": value for key, value in evaluate(*baseline[name]).items()}
-        for kind, figure in performance_figures(label, probability, f"LBSF, {name.replace('_', '-')}").items():
+        segments = segment_users(facts, scoring.thin_file_payments, scoring.thin_file_merchants)
+        table = segment_table(label, probability, segments)
+        metrics |= segment_metrics(table, name)
+        tracked.table(table, f"segments_{name}")
+        title = f"LBSF, {name.replace('_', '-')}"
+        figures = performance_figures(label, probability, title) | {"segments": segment_figure(table, title)}
+        for kind, figure in figures.items():
             tracked.figure(figure, f"{name}_{kind}")
     tracked.metrics(metrics)
     return metrics
 
 
+def _save_reference(plan: TrainingPlan, tracked: Run) -> None:
+    """What scores and inputs look like now, beside the model: the nightly scores are held against it."""
+    from lbsf.loading.petastorm_reader import every_user_once
+    from lbsf.monitoring.reference import REFERENCE, add, count, make_reference
+
+    batches = every_user_once(plan.splits["train"].files, shard=0, shards=1, batch_users=plan.training.batch_users)
+    with np.load(Path(plan.output) / "validation.npz", allow_pickle=False) as saved:
+        reference = make_reference(add(count(packed) for packed in batches), saved["probability"])
+    reference.save(Path(plan.output) / "model")
+    tracked.document(reference.model_dump(mode="json"), REFERENCE)
+
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
+    """--fresh."""
+    parser.add_argument("--fresh", action="store_true", help="begin anew, also where an unfinished run could go on")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

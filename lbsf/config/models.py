@@ -143,7 +143,10 @@ class ModelConfig(Section):
 
     width: Positive = Field(description="features of a payment, a merchant and a user vector")
     heads: Positive
-    relational_layers: Positive
+    sequence: Literal["none", "gru", "transformer"] = Field(
+        description="what relates a merchant's payments before attention pools them"
+    )
+    relational_layers: Annotated[int, Field(ge=0)] = Field(description="layers in which merchants look at each other")
     dropout: Share
 
     @model_validator(mode="after")
@@ -153,23 +156,69 @@ class ModelConfig(Section):
         return self
 
 
+class ElasticConfig(Section):
+    """Training that goes on when ranks are lost and takes in ranks that come."""
+
+    min_ranks: Positive = Field(description="with fewer, training waits for others (ten minutes at most)")
+    max_ranks: Positive
+    discovery_script: str = Field(
+        min_length=1, description="program that prints a line `host:slots` for each host that is there now"
+    )
+
+
 class TrainingConfig(Section):
     """The training run."""
 
-    ranks: Positive
+    ranks: Positive = Field(description="processes that train; with training.elastic, those that begin")
     hosts: str | None = Field(
         pattern=r"^[\w.\-:,]+$", description="horovodrun's -H, `host:slots,…`; null: this machine"
     )
+    network_interfaces: str | None = Field(
+        pattern=r"^[\w.\-:,]+$", description="that ranks talk over, `eth0,…`; null: horovodrun finds them"
+    )
+    elastic: ElasticConfig | None = Field(description="null: the run ends when a rank does")
     threads_per_rank: Positive
     epochs: Positive
     patience: Positive = Field(description="epochs without a better validation AUC before stopping")
-    batch_users: Annotated[int, Field(ge=2)] = Field(description="users a step and rank")
+    batch_users: Annotated[int, Field(ge=2)] = Field(description="users a rank computes at once")
+    accumulate_steps: Positive = Field(description="batches of a rank whose gradients make one step")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="of the network's products in training; auto: bfloat16 on a GPU that computes in it, else float32"
+    )
+    positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] | None = Field(
+        description="how often a defaulter counts in the loss; balanced: others over defaulters; null: once"
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="of one rank; scaled by the ranks")
     warmup_share: Share = Field(description="share of all steps over which the learning rate rises")
     weight_decay: Annotated[float, Field(ge=0)]
     gradient_clip: Annotated[float, Field(gt=0)]
     shuffle_row_groups: Positive = Field(description="row groups mixed in the shuffle buffer")
-    seed: int
+    pretrained: bool = Field(
+        description="true: start from the latest weights of pretrain_model; false: from fresh ones"
+    )
+    checkpoint_steps: Positive | None = Field(
+        description="a checkpoint after as many steps, beside the one after each epoch; null: none"
+    )
+    seed: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _elastic_fits(self) -> TrainingConfig:
+        if self.elastic is None:
+            return self
+        if not self.elastic.min_ranks <= self.ranks <= self.elastic.max_ranks:
+            raise ValueError("ranks must lie between elastic.min_ranks and elastic.max_ranks")
+        if self.hosts is not None:
+            raise ValueError("hosts must be null where elastic.discovery_script names them")
+        return self
+
+
+class PretrainingConfig(Section):
+    """Training without labels, before the training run; its ranks, batches and rates are those of `training`."""
+
+    objective: Literal["visits", "masked"] = Field(
+        description="visits: what the last days bring, from what came before; masked: fields of hidden payments"
+    )
+    epochs: Positive
 
 
 class TrackingConfig(Section):
@@ -182,18 +231,44 @@ class TrackingConfig(Section):
 
 
 class PromotionConfig(Section):
-    """The gate between `challenger` and `champion`."""
+    """The gate between `challenger` and `champion`; docs/tracking.md tells how it decides."""
 
+    min_defaults: Annotated[int, Field(ge=2)] = Field(
+        description="fewer defaults, or fewer others, among the held-out rows are too few to judge a model"
+    )
     min_auc: Annotated[float, Field(ge=0.5, lt=1)] = Field(
         description="the lower confidence limit of the challenger's AUC must be above this"
     )
     max_auc_loss: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         description="largest AUC that the challenger may lose against the champion, on the same rows"
     )
+    loss_confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(
+        description="how sure it must be, by DeLong's test, that no more than max_auc_loss is lost; 0.5: the "
+        "estimate alone decides"
+    )
+    max_segment_auc_loss: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        description="largest AUC that it may lose within a segment of users, beyond what chance explains"
+    )
+    min_segment_defaults: Annotated[int, Field(ge=2)] = Field(
+        description="segments with fewer defaults, or fewer others, are shown and not judged"
+    )
     max_calibration_error: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="largest |mean probability - default rate| relative to the default rate"
     )
+    calibration_slope: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        description="least and largest slope of the outcome's log odds on the probability's; 1 is best"
+    )
+    max_score_psi: Annotated[float, Field(gt=0)] = Field(
+        description="largest population stability index of the challenger's scores, held-out rows against "
+        "validation, beyond what chance explains"
+    )
     bootstrap_samples: Annotated[int, Field(ge=100)]
+
+    @model_validator(mode="after")
+    def _slopes_rise(self) -> PromotionConfig:
+        if self.calibration_slope[0] >= self.calibration_slope[1]:
+            raise ValueError("calibration_slope must rise: the least, then the largest")
+        return self
 
 
 class ScoringConfig(Section):
@@ -238,6 +313,7 @@ class Config(Section):
     examples: ExamplesConfig
     model: ModelConfig
     training: TrainingConfig
+    pretraining: PretrainingConfig
     tracking: TrackingConfig
     promotion: PromotionConfig
     scoring: ScoringConfig

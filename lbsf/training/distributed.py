@@ -5,19 +5,35 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import horovod.torch as hvd
 import numpy as np
 import numpy.typing as npt
 import torch
+from horovod.common.elastic import State
 from torch import nn
 
-from lbsf.errors import InputError
+from lbsf.config.models import ElasticConfig
+from lbsf.errors import InputError, UserError
+
+T = TypeVar("T")
+
+# horovodrun, told by prctl(2) to end when its parent does; it does as much for its ranks, whatever ends it.
+_HOROVODRUN = (
+    "import ctypes, runpy, signal; PR_SET_PDEATHSIG = 1; ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM); "
+    "runpy.run_module('horovod.runner.launch', run_name='__main__', alter_sys=True)"
+)
 
 
 def start() -> tuple[int, int]:
     """Joins the other ranks; (rank, ranks)."""
     hvd.init()
+    return world()
+
+
+def world() -> tuple[int, int]:
+    """(rank, ranks), as they are now: elastic ranks change."""
     return hvd.rank(), hvd.size()
 
 
@@ -26,12 +42,47 @@ def stop() -> None:
     hvd.shutdown()
 
 
-def require_agreement(digest: str, what: str) -> None:
-    """Raises InputError on every rank unless all ranks hold the same digest."""
+class _Restart(State):  # type: ignore[misc]  # horovod has no types
+    """Keeps nothing: after a change of ranks, training goes on from the checkpoint on disk."""
+
+    def save(self) -> None:
+        """There is nothing in memory that another attempt needs."""
+
+    restore = sync = reset = save
+
+
+def run_elastic(attempt: Callable[[Callable[[], None]], None]) -> None:
+    """Runs `attempt` until it ends well, anew whenever a rank is lost or ranks are waiting to join.
+
+    Args:
+        attempt: is given a function to call, on all ranks, where the run can be taken up from: there, and
+            only there, new ranks may join, and the function does not return then.
+    """
+    state = _Restart(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)
+    hvd.elastic.run(lambda state: attempt(state.check_host_updates))(state)
+
+
+def require_agreement(digest: str, difference: str, remedy: str) -> None:
+    """Raises InputError `ranks … <difference> than rank 0: <remedy>` on every rank unless all hold the same digest."""
     digests = hvd.allgather_object(digest)
     if len(set(digests)) != 1:
         odd = [rank for rank, other in enumerate(digests) if other != digests[0]]
-        raise InputError(f"ranks {odd} were given another {what} than rank 0: start all ranks from one plan")
+        raise InputError(f"ranks {odd} {difference} than rank 0: {remedy}")
+
+
+def from_rank_0(make: Callable[[], T]) -> T:
+    """What rank 0 makes, on every rank; a UserError that it meets is raised on every rank."""
+    made: T | UserError | None = None
+    if hvd.rank() == 0:
+        try:
+            made = make()
+        except UserError as error:
+            made = error
+    # Named here: Horovod would name it by its type, which differs from rank to rank, and wait for ever.
+    found: T | UserError = hvd.broadcast_object(made, name="from_rank_0")
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
 def local_device() -> torch.device:
@@ -43,24 +94,59 @@ def local_device() -> torch.device:
 
 
 class DistributedTraining:
-    """A model and its optimizer, the same on all ranks; gradients are averaged over them."""
+    """A model and its optimizer, the same on all ranks; gradients are averaged over them.
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, gradient_clip: float):
-        self.model = model
-        self.gradient_clip = gradient_clip
-        self.optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
+    A step is `accumulate` calls of `backward`, then one of `step`.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, gradient_clip: float, accumulate: int = 1):
+        self.model, self.gradient_clip, self.accumulate = model, gradient_clip, accumulate
+        # Ranks talk once a step, during its last backward pass.
+        self.optimizer = hvd.DistributedOptimizer(
+            optimizer, named_parameters=model.named_parameters(), backward_passes_per_step=accumulate
+        )
+        # Not broadcast_optimizer_state: where the state is still empty, it fills it by a step without gradients,
+        # which decays the weights and leaves AdamW's count of steps at one. Ranks are given the same state instead.
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-        hvd.broadcast_optimizer_state(self.optimizer, root_rank=0)
 
-    def step(self, loss: torch.Tensor) -> None:
-        """One step on the mean gradient of all ranks, its norm clipped."""
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+    def backward(self, loss: torch.Tensor) -> None:
+        """Adds a batch's gradient, a scalar mean loss's, to this step's.
+
+        A loss that is not finite makes the gradient NaN, so that all ranks see it when gradients are averaged,
+        without a message of its own.
+        """
+        loss.backward(torch.where(torch.isfinite(loss), 1 / self.accumulate, torch.nan))  # type: ignore[no-untyped-call]
+
+    def step(self, learning_rate: float) -> None:
+        """One step on the mean gradient of all batches and ranks, its norm clipped.
+
+        Raises:
+            FloatingPointError: on all ranks, some rank's loss or gradient is not finite; the weights are as before.
+        """
         # Gradients must have been averaged before their norm means anything.
         self.optimizer.synchronize()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError("the gradient is not finite")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
         with self.optimizer.skip_synchronize():
             self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def optimizer_state(self) -> dict[str, torch.Tensor]:
+        """The optimizer's tensors, `<number of the parameter>.<name>` each."""
+        state = self.optimizer.state_dict()["state"]
+        return {f"{number}.{name}": value for number, of in state.items() for name, value in of.items()}
+
+    def restore_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Takes over what `optimizer_state` gave."""
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            number, _, name = key.partition(".")
+            state.setdefault(int(number), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def average_buffers(model: nn.Module) -> None:
@@ -80,20 +166,39 @@ def gather(values: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64
     return np.asarray(hvd.allgather(torch.from_numpy(np.ascontiguousarray(values)), name=name).numpy())
 
 
-def launch(command: Sequence[str], ranks: int, hosts: str | None, on_line: Callable[[str], None]) -> int:
+def launch(
+    command: Sequence[str],
+    ranks: int,
+    hosts: str | None,
+    on_line: Callable[[str], None],
+    *,
+    network_interfaces: str | None = None,
+    elastic: ElasticConfig | None = None,
+) -> int:
     """Runs a command on every rank with horovodrun over Gloo, and waits for all.
+
+    The ranks end with this process, also where it is killed.
 
     Args:
         command: program and arguments, the same on every rank.
-        ranks: number of processes.
-        hosts: `host:slots,…`; None: all on this machine.
+        ranks: number of processes; with `elastic`, of those that begin.
+        hosts: `host:slots,…`; None: all on this machine, or where `elastic` finds hosts.
         on_line: called with each line that a rank prints, horovodrun's rank prefix cut off.
+        network_interfaces: that ranks talk over, `eth0,…`; None: horovodrun finds them.
+        elastic: how few and how many ranks there may be.
 
     Returns:
         horovodrun's exit status.
     """
-    where = ["-H", hosts] if hosts else ["-H", f"localhost:{ranks}"]
-    run = [sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", str(ranks), *where, *command]
+    options = ["-np", str(ranks)]
+    if network_interfaces is not None:
+        options += ["--network-interfaces", network_interfaces]
+    if elastic is None:
+        options += ["-H", hosts or f"localhost:{ranks}"]
+    else:
+        options += ["--min-np", str(elastic.min_ranks), "--max-np", str(elastic.max_ranks)]
+        options += ["--host-discovery-script", elastic.discovery_script]
+    run = [sys.executable, "-c", _HOROVODRUN, "--gloo", *options, *command]
     with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1) as process:
         assert process.stdout is not None
         for line in process.stdout:

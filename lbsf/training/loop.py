@@ -4,73 +4,104 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import PackedFolds
+from lbsf.loading.packed import Ints, PackedFolds
 from lbsf.loading.petastorm_reader import every_user_once, train_batches
-from lbsf.models.artifact import ModelCard, save_model
+from lbsf.models.artifact import ModelCard, load_model, save_model, weights_digest
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.training import distributed
+from lbsf.training.checkpoint import Checkpoint, Progress, Tensors, load_checkpoint, save_checkpoint
+from lbsf.training.feed import Feed
+from lbsf.training.inputs import data_digest, positive_weight
 from lbsf.training.metrics import Floats, evaluate, fit_calibration
+from lbsf.training.objectives import DEFAULT, build_objective
 from lbsf.training.plan import TrainingPlan
+from lbsf.training.segments import FACTS, describe
 
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Labels and logits, (n,) float64 each, of one split's users, in no particular order."""
+    """One split's users, in no particular order, the same in all fields.
+
+    Attributes:
+        label, logit: (n,) float64 each.
+        facts: (n,) int64 each, what lbsf.training.segments.describe tells of the users.
+    """
 
     label: Floats
     logit: Floats
+    facts: dict[str, Ints]
 
 
 def train_rank(plan: TrainingPlan, on_event: Callable[[Event], None]) -> None:
     """Trains on this rank's shard; rank 0 writes the best epoch's model and the held-out predictions.
 
+    A run goes on from the checkpoint in `plan.output`, where there is one. So does an elastic run within itself,
+    whenever a rank was lost or ranks join: with its shards, its steps and its learning rate by the new ranks.
+
     Args:
         plan: the run. Must be the same on all ranks.
-        on_event: rank 0 calls it with `step` events and `epoch` events (metrics by name).
+        on_event: rank 0 calls it with `start` events (where training goes on from), `step` events and `epoch`
+            events (metrics by name).
 
     Raises:
-        InputError: ranks disagree, one class only in a split, or the loss is not a number.
+        InputError: ranks disagree about the plan or the data, the checkpoint is of another run, a split has one
+            class only, or the loss is not a number.
     """
     rank, ranks = distributed.start()
-    distributed.require_agreement(plan.digest, "training plan")
     torch.set_num_threads(plan.training.threads_per_rank)
-    torch.manual_seed(plan.training.seed)
-    device = distributed.local_device()
-    trainer = _Trainer(plan, rank, ranks, device)
-    best_auc, best_epoch, best_weights = -1.0, -1, trainer.weights()
-    for epoch in range(plan.training.epochs):
-        metrics = trainer.epoch(epoch, on_event if rank == 0 else _ignore)
-        if metrics["validation.auc"] > best_auc:
-            best_auc, best_epoch, best_weights = metrics["validation.auc"], epoch, trainer.weights()
-        if rank == 0:
-            on_event({"event": "epoch", "epoch": epoch, "best": best_epoch == epoch, **metrics})
-        # Every rank computed the metrics from the same gathered predictions, so all stop together.
-        if epoch - best_epoch >= plan.training.patience:
-            break
-    trainer.model.load_state_dict(best_weights)
+    if plan.training.elastic is not None:
+        distributed.run_elastic(lambda let_ranks_change: _attempt(plan, on_event, let_ranks_change))
+    elif ranks != plan.training.ranks:
+        raise InputError(f"{ranks} ranks were started, training.ranks is {plan.training.ranks}")
+    else:
+        _attempt(plan, on_event, lambda: None)
+    distributed.stop()
+
+
+def _attempt(plan: TrainingPlan, on_event: Callable[[Event], None], let_ranks_change: Callable[[], None]) -> None:
+    """Trains to the end with the ranks that there are now."""
+    rank, ranks = distributed.world()
+    if rank:
+        on_event = _ignore
+    distributed.require_agreement(plan.digest, "were given another training plan", "start all ranks from one plan")
+    distributed.require_agreement(
+        data_digest(plan), "see other example files", "let all hosts read one storage, in one state"
+    )
+    trainer = _Trainer(plan, rank, ranks, on_event)
+    trainer.start()
+    while not trainer.finished:
+        trainer.epoch(let_ranks_change)
+    trainer.load_best()
+    if plan.objective != DEFAULT:
+        if rank == 0 and isinstance(trainer.network, LBSF):
+            card = ModelCard(model=plan.model, fold=plan.fold, slope=1.0, intercept=0.0)
+            save_model(Path(plan.output) / "model", trainer.network, card)
+        return
     validation = trainer.predict("validation")
     slope, intercept = fit_calibration(validation.label, validation.logit)
     card = ModelCard(model=plan.model, fold=plan.fold, slope=slope, intercept=intercept)
     held_out = {name: trainer.predict(name) for name in plan.held_out}
     if rank == 0:
-        save_model(Path(plan.output) / "model", trainer.model, card)
+        # The baselines are measured, never served.
+        if isinstance(trainer.network, LBSF):
+            save_model(Path(plan.output) / "model", trainer.network, card)
         for name, predictions in {"validation": validation, **held_out}.items():
             probability = card.probability(torch.from_numpy(predictions.logit)).numpy()
-            np.savez(Path(plan.output) / f"{name}.npz", label=predictions.label, probability=probability)
-    distributed.stop()
+            saved = {"label": predictions.label, "probability": probability, **predictions.facts}
+            np.savez(Path(plan.output) / f"{name}.npz", **saved)
 
 
 def _ignore(event: Event) -> None:
@@ -78,84 +109,182 @@ def _ignore(event: Event) -> None:
 
 
 class _Trainer:
-    """The model, its optimizer and its data on one rank."""
+    """The model, its optimizer, its data and how far it has come, on one rank."""
 
-    def __init__(self, plan: TrainingPlan, rank: int, ranks: int, device: torch.device):
-        self.plan, self.rank, self.ranks, self.device = plan, rank, ranks, device
-        self.model = LBSF(plan.model, plan.fold).to(device)
-        # Linear scaling (Goyal et al. 2017): the step averages over `ranks` times as many users.
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=plan.training.learning_rate * ranks,
-            weight_decay=plan.training.weight_decay,
+    def __init__(self, plan: TrainingPlan, rank: int, ranks: int, on_event: Callable[[Event], None]):
+        self.plan, self.rank, self.ranks, self.on_event = plan, rank, ranks, on_event
+        self.steps = plan.steps(ranks)
+        self.device = distributed.local_device()
+        self.bfloat16 = _computes_in_bfloat16(plan, self.device)
+        weight = positive_weight(plan)
+        torch.manual_seed(plan.training.seed)
+        self.model = build_objective(plan, None if weight is None else torch.tensor(weight, device=self.device))
+        self.network = self.model.get_submodule("network")
+        if plan.start_from is not None:
+            self.network.load_state_dict(_begin_with(plan, Path(plan.start_from)))
+        self.model.to(self.device)
+        optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=plan.training.weight_decay)
+        self.training = distributed.DistributedTraining(
+            self.model, optimizer, plan.training.gradient_clip, plan.training.accumulate_steps
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        self.training = distributed.DistributedTraining(self.model, optimizer, plan.training.gradient_clip)
+        self.progress = Progress(ranks=ranks)
+        self.best = self._weights()
 
-    def _rate(self, step: int) -> float:
-        """Warm-up, then half a cosine down to a hundredth."""
-        total = self.plan.steps_per_epoch * self.plan.training.epochs
-        warmup = max(1, int(total * self.plan.training.warmup_share))
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+    @property
+    def finished(self) -> bool:
+        """All epochs are done, or the last ones brought nothing. The same on all ranks, as the metrics are."""
+        done = self.progress.epoch
+        return done >= self.plan.training.epochs or done - 1 - self.progress.best_epoch >= self.plan.training.patience
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        """A copy of the model's weights."""
-        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+    def start(self) -> None:
+        """Takes over what rank 0 finds in the run's folder."""
+        found = distributed.from_rank_0(lambda: load_checkpoint(Path(self.plan.output), self.plan))
+        if found is not None:
+            try:
+                self.model.load_state_dict(found.model)
+                self.training.restore_optimizer(found.optimizer)
+            except (RuntimeError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(f"{self.plan.output}: the checkpoint does not fit the network: {reason}") from None
+            self.best = {name: tensor.to(self.device) for name, tensor in found.best.items()}
+            # Other ranks have other shards and steps: what counts is the share of the epoch that is done.
+            step = round(found.progress.step * self.steps / self.plan.steps(found.progress.ranks))
+            self.progress = replace(found.progress, step=step, ranks=self.ranks)
+        where = {"epoch": self.progress.epoch, "step": self.progress.step}
+        self.on_event({"event": "start", **where, "ranks": self.ranks, "steps_per_epoch": self.steps})
 
-    def epoch(self, epoch: int, on_event: Callable[[Event], None]) -> dict[str, float]:
-        """Trains one epoch and evaluates on the validation split; the metrics, equal on all ranks."""
+    def epoch(self, let_ranks_change: Callable[[], None]) -> None:
+        """Trains an epoch, or the rest of one, and evaluates on the validation split."""
         self.model.train()
-        started, waited, losses, payments = time.monotonic(), 0.0, 0.0, 0
-        batches = self._train_batches(epoch)
-        for step in range(self.plan.steps_per_epoch):
-            asked = time.monotonic()
-            packed = next(batches)
-            waited += time.monotonic() - asked
-            batch = FoldBatch.from_packed(packed).to(self.device)
-            assert batch.label is not None
-            loss = F.binary_cross_entropy_with_logits(self.model(batch), batch.label)
-            self.training.step(loss)
-            self.schedule.step()
-            losses += float(loss.detach())
-            payments += packed.payments
-            on_event({"event": "step", "epoch": epoch, "step": step + 1, "loss": float(loss.detach())})
-        batches.close()
+        begun, epoch, first = time.monotonic(), self.progress.epoch, self.progress.step
+        losses, every = self.progress.loss * first, self.plan.training.checkpoint_steps
+        with closing(self._train_batches(epoch)) as packed:
+            # The order of the users is the same as the first time, so the steps that are done had the first batches.
+            for _ in range(first * self.plan.training.accumulate_steps):
+                next(packed)
+            feed = Feed(packed, self.plan.view, self.device)
+            for step in range(first, self.steps):
+                loss = self._step(feed, step)
+                losses += loss
+                self.on_event({"event": "step", "epoch": epoch, "step": step + 1, "loss": loss})
+                if every is not None and (step + 1) % every == 0 and step + 1 < self.steps:
+                    distributed.average_buffers(self.model)
+                    losses = distributed.mean_over_ranks(losses, "loss")
+                    self._checkpoint(replace(self.progress, step=step + 1, loss=losses / (step + 1)))
+                    let_ranks_change()
         distributed.average_buffers(self.model)
-        seconds = time.monotonic() - started
-        mean_loss = distributed.mean_over_ranks(losses / self.plan.steps_per_epoch, "loss")
-        if not math.isfinite(mean_loss):
-            raise InputError(f"epoch {epoch + 1}: the loss is not a number; try a smaller training.learning_rate")
-        validation = self.predict("validation")
-        return {
-            "train.loss": mean_loss,
-            **{f"validation.{k}": v for k, v in _evaluate(validation).items()},
-            "seconds": seconds,
-            "payments_per_second": payments * self.ranks / seconds,
-            "data_wait_share": waited / seconds,
-        }
+        seconds = time.monotonic() - begun
+        mean_loss = distributed.mean_over_ranks(losses / self.steps, "loss")
+        metrics = self._validate()
+        # The higher the better: the AUC, or a pretraining's loss turned round.
+        score = metrics["auc"] if self.plan.objective == DEFAULT else -metrics["loss"]
+        progress = replace(self.progress, epoch=epoch + 1, step=0, loss=0.0)
+        if progress.best_score is None or score > progress.best_score:
+            progress = replace(progress, best_epoch=epoch, best_score=score)
+            self.best = self._weights()
+        self.on_event(
+            {
+                "event": "epoch",
+                "epoch": epoch,
+                "best": progress.best_epoch == epoch,
+                "train.loss": mean_loss,
+                **{f"validation.{name}": value for name, value in metrics.items()},
+                "seconds": seconds,
+                "payments_per_second": feed.payments * self.ranks / seconds,
+                "data_wait_share": feed.seconds / seconds,
+            }
+        )
+        self._checkpoint(progress)
+        let_ranks_change()
+
+    def load_best(self) -> None:
+        """Puts the best epoch's weights into the model."""
+        self.model.load_state_dict(self.best)
 
     def predict(self, split: str) -> Predictions:
-        """Logits of a whole split, each user read once, gathered from all ranks."""
+        """Logits of a whole split, each user read once, gathered from all ranks; in float32, as models score."""
         self.model.eval()
-        label, logit = [np.zeros(0)], [np.zeros(0)]
-        files = self.plan.splits[split].files
+        columns: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in ("label", "logit", *FACTS)}
         with torch.inference_mode():
-            for packed in every_user_once(
-                files, shard=self.rank, shards=self.ranks, batch_users=self.plan.training.batch_users
-            ):
+            for packed in self._every_user_once(split):
                 assert packed.label is not None
-                label.append(packed.label.astype(np.float64))
-                logit.append(self.model(FoldBatch.from_packed(packed).to(self.device)).double().cpu().numpy())
-        gathered = Predictions(
-            distributed.gather(np.concatenate(label), f"{split}.label"),
-            distributed.gather(np.concatenate(logit), f"{split}.logit"),
-        )
-        if len(gathered.label) != self.plan.splits[split].users:
-            planned = self.plan.splits[split].users
-            raise InputError(f"split {split}: {len(gathered.label):,} users were read, {planned:,} were planned")
-        return gathered
+                batch = FoldBatch.from_packed(self.plan.view.of(packed)).to(self.device)
+                logit = self.network(batch).double().cpu().numpy()
+                for name, values in {"label": packed.label, "logit": logit, **describe(packed)}.items():
+                    columns[name].append(values.astype(np.float64))
+        every = {name: distributed.gather(np.concatenate(of), f"{split}.{name}") for name, of in columns.items()}
+        read, planned = len(every["label"]), self.plan.splits[split].users
+        if read != planned:
+            raise InputError(f"split {split}: {read:,} users were read, {planned:,} were planned")
+        facts = {name: every[name].astype(np.int64) for name in FACTS}
+        return Predictions(every["label"], every["logit"], facts)
+
+    def _validate(self) -> dict[str, float]:
+        """Metrics of the validation split, equal on all ranks: of the labels, or a pretraining's loss."""
+        if self.plan.objective == DEFAULT:
+            return _evaluate(self.predict("validation"))
+        self.model.eval()
+        torch.manual_seed(self.plan.training.seed)
+        losses, users = 0.0, 0
+        with torch.inference_mode():
+            for packed in self._every_user_once("validation"):
+                batch = FoldBatch.from_packed(self.plan.view.of(packed)).to(self.device)
+                losses += float(self.model(batch)) * len(packed)
+                users += len(packed)
+        total = distributed.gather(np.array([losses, users]), "validation.loss").reshape(-1, 2).sum(0)
+        return {"loss": float(total[0] / total[1])}
+
+    def _every_user_once(self, split: str) -> Iterator[PackedFolds]:
+        files = self.plan.splits[split].files
+        return every_user_once(files, shard=self.rank, shards=self.ranks, batch_users=self.plan.training.batch_users)
+
+    def _step(self, feed: Feed, step: int) -> float:
+        """One step of this rank with all others; the mean loss of this rank's batches."""
+        epoch, accumulate = self.progress.epoch, self.plan.training.accumulate_steps
+        # Drawn from the place in the run, so that a run that is taken up again needs to know no more than the place.
+        source = np.random.SeedSequence([self.plan.training.seed, epoch, step, self.rank])
+        torch.manual_seed(int(source.generate_state(1, np.uint64)[0]))
+        total = torch.zeros((), device=self.device)
+        for part in range(accumulate):
+            batch = feed.take()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                loss = self.model(batch)
+            self.training.backward(loss)
+            total += loss.detach() / accumulate
+            if step + 1 < self.steps or part + 1 < accumulate:
+                feed.prepare()
+        try:
+            self.training.step(self._learning_rate(epoch * self.steps + step))
+        except FloatingPointError:
+            raise InputError(
+                f"epoch {epoch + 1}, step {step + 1}: the loss or its gradient is not a finite number; "
+                "try a smaller training.learning_rate, or training.precision=float32"
+            ) from None
+        return float(total)
+
+    def _learning_rate(self, step: int) -> float:
+        """Warm-up, then half a cosine down to a hundredth. step: from the run's beginning."""
+        training = self.plan.training
+        total = self.steps * training.epochs
+        warmup = max(1, int(total * training.warmup_share))
+        if step < warmup:
+            share = (step + 1) / warmup
+        else:
+            share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+        # Linear scaling (Goyal et al. 2017): the step averages over `ranks` times as many users.
+        return training.learning_rate * self.ranks * share
+
+    def _checkpoint(self, progress: Progress) -> None:
+        """Where the run stands, from now on, on disk."""
+        self.progress = progress
+        if self.rank == 0:
+            optimizer = self.training.optimizer_state()
+            checkpoint = Checkpoint(progress, self.model.state_dict(), optimizer, self.best)
+            save_checkpoint(Path(self.plan.output), checkpoint, self.plan)
+
+    def _weights(self) -> Tensors:
+        """A copy of the model's weights."""
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
     def _train_batches(self, epoch: int) -> Generator[PackedFolds, None, None]:
         training = self.plan.training
@@ -167,6 +296,27 @@ class _Trainer:
             buffer_row_groups=training.shuffle_row_groups,
             seed=training.seed * 100_003 + epoch,
         )
+
+
+def _begin_with(plan: TrainingPlan, folder: Path) -> Tensors:
+    """The weights that the plan starts from.
+
+    Raises:
+        InputError: others are there now, or they are of another network or of other folds.
+    """
+    if weights_digest(folder) != plan.start_sha256:
+        raise InputError(f"{folder}: not the weights that were planned; let all hosts read one storage")
+    start, card = load_model(folder)
+    if (card.model, card.fold.spec) != (plan.model, plan.fold.spec):
+        raise InputError(f"{folder}: pretrained with other settings of model or fold; pretrain again with these")
+    return start.state_dict()
+
+
+def _computes_in_bfloat16(plan: TrainingPlan, device: torch.device) -> bool:
+    if plan.training.precision != "auto":
+        return plan.training.precision == "bfloat16"
+    # Older GPUs emulate it, slowly (Ampere, compute capability 8, is the first that has it).
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def _evaluate(predictions: Predictions) -> dict[str, float]:

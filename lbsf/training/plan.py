@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from lbsf.config.models import FoldConfig, ModelConfig, TrainingConfig
+from lbsf.loading.views import View
 
 
 class Split(BaseModel):
@@ -28,6 +31,11 @@ class TrainingPlan(BaseModel):
         training: how it is trained.
         splits: by name: train, validation, and test and out_of_time where they have users.
         output: folder for the trained model and the evaluation.
+        network: lbsf, or a network of lbsf.baselines.sequences.
+        view: what the network is shown of each fold.
+        start_from: folder of a saved model whose weights training starts from.
+        start_sha256: of those weights, by which ranks find out whether they see the same.
+        objective: default, or one of lbsf.models.pretraining, which read no labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -37,11 +45,26 @@ class TrainingPlan(BaseModel):
     training: TrainingConfig
     splits: dict[str, Split]
     output: str
+    network: str = "lbsf"
+    view: View = View()
+    start_from: str | None = None
+    start_sha256: str | None = None
+    objective: Literal["default", "visits", "masked"] = "default"
 
     @property
     def digest(self) -> str:
         """SHA-256 of the plan, by which ranks find out whether they were told the same."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def determining(self) -> dict[str, Any]:
+        """The part of the plan that decides the result: not where it runs and writes."""
+        where = {"hosts", "network_interfaces", "elastic"}
+        return self.model_dump(mode="json", exclude={"output": True, "start_from": True, "training": where})
+
+    @property
+    def key(self) -> str:
+        """Names the run: two plans of one key train the same model. 16 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.determining(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def held_out(self) -> list[str]:
@@ -50,8 +73,13 @@ class TrainingPlan(BaseModel):
 
     @property
     def steps_per_epoch(self) -> int:
+        """Steps of each of the planned ranks in an epoch."""
+        return self.steps(self.training.ranks)
+
+    def steps(self, ranks: int) -> int:
         """Steps of each rank in an epoch: the same for all, however the shards differ in size."""
-        return max(1, self.splits["train"].users // (self.training.batch_users * self.training.ranks))
+        users = self.training.batch_users * self.training.accumulate_steps * ranks
+        return max(1, self.splits["train"].users // users)
 
     def save(self, path: Path) -> None:
         """Writes the plan."""

@@ -9,14 +9,25 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+import mlflow
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from small import PROJECT, SMALL
 
-from jobs import build_examples, demo, promote_model, score_users, train_model, validate_model
+from jobs import (
+    build_examples,
+    demo,
+    fold_payments,
+    pretrain_model,
+    promote_model,
+    score_users,
+    train_model,
+    validate_model,
+)
 from jobs.common import Job
 from lbsf.config import load_config
+from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES, FOLDS, LABELS, PAYMENTS, PAYMENTS_QUARANTINE, SCORES
 from lbsf.tables import Warehouse
 from lbsf.tracking import CHALLENGER, CHAMPION
@@ -104,8 +115,6 @@ def test_every_fold_of_the_night_has_one_score_with_its_versions(ran: Ran) -> No
 
 
 def test_the_run_tells_what_made_the_model(ran: Ran) -> None:
-    import mlflow
-
     champion = ran.job.tracker.fetch(CHAMPION)
     run = mlflow.get_run(champion.run_id)
     assert run.data.params["payments_version"] == "0"
@@ -114,6 +123,10 @@ def test_the_run_tells_what_made_the_model(ran: Ran) -> None:
     assert run.data.params["fold_spec"] == ran.job.config.fold.spec
     assert {"out_of_time.auc", "out_of_time.ks", "out_of_time.pr_auc", "out_of_time.brier"} <= set(champion.metrics)
     assert "lightgbm.out_of_time.auc" in champion.metrics
+    assert {"train.sha256", "out_of_time.sha256", "git_dirty", "environment.python"} <= set(run.data.params)
+    files = {item.path for item in mlflow.artifacts.list_artifacts(run_id=champion.run_id)}
+    assert {"config.yaml", "environment.json", "reference.json", "gate.json", "tables"} <= files
+    assert (champion.folder / "reference.json").is_file()
     pictures = {item.path for item in mlflow.artifacts.list_artifacts(run_id=champion.run_id, artifact_path="figures")}
     assert "figures/out_of_time_roc.png" in pictures
 
@@ -187,3 +200,24 @@ def test_payments_without_labels_are_refused_before_anything_is_written(
     assert demo.main(arguments) == 2
     assert "--payments and --labels go together" in capsys.readouterr().err
     assert not root.exists()
+
+
+def test_a_model_starts_from_weights_that_were_trained_without_labels(ran: Ran) -> None:
+    night = date(2025, 7, 1)
+    overrides = [*ran.arguments[1::2], "pretraining.epochs=1", "training.pretrained=true"]
+    job = Job(load_config(PROJECT / "conf/local.yaml", overrides), "conf/local.yaml", overrides)
+    with pytest.raises(InputError, match="no pretrained weights"):
+        train_model.run(job)
+    with pytest.raises(InputError, match="folds as of 2025-08-01 hold payments from after 2025-07-30"):
+        pretrain_model.run(job, as_of=[date(2025, 8, 1)])
+    with pytest.raises(InputError, match="no folds as of 2025-07-01: run fold_payments"):
+        pretrain_model.run(job, as_of=[night])
+    fold_payments.run(job, as_of=[night])
+    pretrained = pretrain_model.run(job, as_of=[night])
+    assert pretrained.rows_in == job.warehouse.read(FOLDS).where(F.col("as_of") == F.lit(night)).count()
+    with pytest.raises(InputError, match="pretrained with other settings"):
+        other = [*overrides, "model.width=32"]
+        train_model.run(Job(load_config(PROJECT / "conf/local.yaml", other), "conf/local.yaml", other))
+    train_model.run(job)
+    run = mlflow.get_run(job.tracker.fetch(CHALLENGER).run_id)
+    assert run.data.params["pretrained_run"] == pretrained.details["run"]

@@ -1,0 +1,119 @@
+"""Trains LBSF without labels on the folds of some nights; train_model starts from its weights.
+
+What is learnt is what a user's last days bring, from what came before (`pretraining.objective`), so every user's fold
+counts, with or without a label. Set training.pretrained=true to start from the newest such weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from jobs.common import Job, Summary, day, run_main
+from jobs.ranks import train_on_ranks
+from lbsf.errors import InputError
+from lbsf.schemas import FOLDS
+from lbsf.tables import DataFile
+
+if TYPE_CHECKING:
+    from lbsf.training.plan import Split
+
+# One user bucket in so many tells when to stop.
+VALIDATION_BUCKETS = 8
+
+
+def run(job: Job, *, as_of: Sequence[date]) -> Summary:
+    """Trains on the folds of these nights, and logs the weights to an MLflow run.
+
+    Raises:
+        InputError: a night is later than the out-of-time test begins, has no folds, or folds of another spec.
+    """
+    from lbsf.training.plan import TrainingPlan
+
+    with job.step("pretrain_model") as summary:
+        config = job.config
+        _check_days(as_of, config.examples.out_of_time_from)
+        version = job.warehouse.version(FOLDS)
+        splits = _splits(job.warehouse.data_files(FOLDS, version), as_of, config.fold.spec)
+        with job.tracker.run("pretrain") as tracked:
+            output = job.root / "training" / tracked.run_id
+            output.mkdir(parents=True)
+            plan = TrainingPlan(
+                model=config.model,
+                fold=config.fold,
+                training=config.training.model_copy(update={"epochs": config.pretraining.epochs}),
+                splits=splits,
+                output=str(output),
+                objective=config.pretraining.objective,
+            )
+            nights = [night.isoformat() for night in as_of]
+            tracked.params(
+                {
+                    **{f"training.{key}": value for key, value in plan.training},
+                    **{f"model.{key}": value for key, value in plan.model},
+                    "objective": plan.objective,
+                    "as_of": ",".join(nights),
+                    "fold_spec": plan.fold.spec,
+                    "folds_version": version,
+                }
+            )
+            try:
+                train_on_ranks(plan, tracked)
+                job.tracker.save_pretrained(tracked, output / "model")
+            finally:
+                shutil.rmtree(output, ignore_errors=True)
+        summary.rows_in = sum(split.users for split in splits.values())
+        summary.details = {"objective": plan.objective, "folds version": version, "run": tracked.run_id}
+    return summary
+
+
+def _check_days(as_of: Sequence[date], out_of_time_from: date | None) -> None:
+    """Nobody's payments from the out-of-time test's days may shape the model that is tested on them."""
+    late = [night for night in as_of if out_of_time_from is not None and night > out_of_time_from]
+    if late:
+        raise InputError(
+            f"folds as of {late[0]} hold payments from after {out_of_time_from}, where the out-of-time test begins: "
+            "pretrain on nights up to that day"
+        )
+
+
+def _splits(files: Sequence[DataFile], as_of: Sequence[date], spec: str) -> dict[str, Split]:
+    """The nights' files by user bucket: train and validation."""
+    from lbsf.training.plan import Split
+
+    nights = {night.isoformat() for night in as_of}
+    wanted = [file for file in files if file.rows and str(file.partition["as_of"]) in nights]
+    missing = nights - {str(file.partition["as_of"]) for file in wanted}
+    if missing:
+        raise InputError(f"table folds has no folds as of {min(missing)}: run fold_payments --as-of {min(missing)}")
+    specs = {str(value) for file in wanted for value in (file.low.get("fold_spec"), file.high.get("fold_spec"))}
+    if specs != {spec}:
+        raise InputError(f"table folds holds {', '.join(sorted(specs))}, the configuration says {spec}: fold again")
+    buckets = sorted({int(file.partition["user_bucket"] or 0) for file in wanted})
+    if len(buckets) < 2:
+        raise InputError("all folds lie in one user bucket: pretraining needs a second one to validate on")
+    held_out = set(buckets[::VALIDATION_BUCKETS])
+    of_split: dict[str, list[DataFile]] = {"train": [], "validation": []}
+    for file in wanted:
+        of_split["validation" if int(file.partition["user_bucket"] or 0) in held_out else "train"].append(file)
+    return {
+        name: Split(files=tuple(file.path for file in of), users=sum(file.rows for file in of))
+        for name, of in of_split.items()
+    }
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--as-of", type=day, nargs="+", required=True, metavar="DAY", help="nights of the folds table")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_main(_add_arguments, run, argv)
+
+
+if __name__ == "__main__" and (status := main()):
+    sys.exit(status)

@@ -1,0 +1,80 @@
+"""Starts the ranks of a training run, shows how far they are, and logs each epoch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from lbsf.errors import InputError
+
+if TYPE_CHECKING:
+    from lbsf.tracking import Run
+    from lbsf.training.plan import TrainingPlan
+
+
+def train_on_ranks(plan: TrainingPlan, tracked: Run) -> None:
+    """Runs the ranks; shows their progress and logs each epoch."""
+    from lbsf.training.distributed import launch
+
+    path = Path(plan.output) / "plan.json"
+    plan.save(path)
+    errors: list[str] = []
+    other_lines: list[str] = []
+    with tqdm(total=plan.steps_per_epoch * plan.training.epochs, desc="train", unit="step", disable=None) as bar:
+
+        def on_line(line: str) -> None:
+            try:
+                event = json.loads(line)
+                kind = event.pop("event")
+            except (ValueError, KeyError, AttributeError):
+                other_lines.append(line)
+                return
+            if kind == "start":
+                bar.total = event["steps_per_epoch"] * plan.training.epochs
+                bar.update(event["steps_per_epoch"] * event["epoch"] + event["step"] - bar.n)
+                if bar.n:
+                    bar.write(
+                        f"  goes on in epoch {event['epoch'] + 1} after step {event['step']}, {event['ranks']} ranks"
+                    )
+            elif kind == "step":
+                bar.update(1)
+                bar.set_postfix(epoch=event["epoch"] + 1, loss=f"{event['loss']:.4f}")
+            elif kind == "epoch":
+                epoch, best = event.pop("epoch"), event.pop("best")
+                tracked.metrics(event, step=epoch)
+                bar.write(_epoch_line(epoch, best, event))
+            elif kind == "error":
+                errors.append(event["message"])
+
+        command = [sys.executable, "-m", "jobs.train_rank", "--plan", str(path)]
+        training = plan.training
+        status = launch(
+            command,
+            training.ranks,
+            training.hosts,
+            on_line,
+            network_interfaces=training.network_interfaces,
+            elastic=training.elastic,
+        )
+    # An elastic run may do without a rank that could not begin.
+    if status and errors:
+        raise InputError(errors[0])
+    if status:
+        raise RuntimeError(f"training ended with status {status}:\n" + "\n".join(other_lines[-40:]))
+
+
+def _epoch_line(epoch: int, best: bool, metrics: dict[str, float]) -> str:
+    quality = (
+        f"validation AUC {metrics['validation.auc']:.4f}  KS {metrics['validation.ks']:.3f}"
+        if "validation.auc" in metrics
+        else f"validation loss {metrics['validation.loss']:.4f}"
+    )
+    return (
+        f"  epoch {epoch + 1:<3} loss {metrics['train.loss']:.4f}  {quality}  "
+        f"{metrics['payments_per_second']:,.0f} payments/s  "
+        f"data wait {metrics['data_wait_share']:.1%}{'  best' if best else ''}"
+    )

@@ -1,0 +1,127 @@
+"""Where a training run stands, in one file: tensors as safetensors, all else as JSON in its header.
+
+Nothing is pickled. Random numbers are no part of it: they are drawn anew at each step, from the seed, the step
+and the rank, and so is the order of the users from the seed and the epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lbsf.errors import InputError
+from lbsf.training.plan import TrainingPlan
+
+FILE = "checkpoint.safetensors"
+FORMAT = "lbsf-checkpoint-1"
+_PARTS = ("model", "optimizer", "best")
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs that are finished.
+        step: steps taken of the epoch after these.
+        ranks: as many ranks took them.
+        loss: mean loss over these steps and ranks.
+        best_epoch: of the best validation AUC, from 0; -1: none is finished.
+        best_score: its validation AUC, or a pretraining's validation loss turned round; None: no epoch yet.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    ranks: int = 0
+    loss: float = 0.0
+    best_epoch: int = -1
+    best_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on: the model, the optimizer, and the best epoch's model."""
+
+    progress: Progress
+    model: Tensors
+    optimizer: Tensors
+    best: Tensors
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, plan: TrainingPlan) -> None:
+    """Replaces the folder's checkpoint in one step: whoever reads finds the old one or the new one, whole."""
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part in _PARTS
+        for name, tensor in getattr(checkpoint, part).items()
+    }
+    header = {
+        "format": FORMAT,
+        "progress": json.dumps(asdict(checkpoint.progress)),
+        "plan": json.dumps(plan.determining()),
+    }
+    # A name of its own: the ranks of a run that was killed may still be on their way out.
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{FILE}.", delete=False) as file:
+        try:
+            file.write(save(tensors, header))
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(folder / FILE)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    # The new name must outlive a crash of the machine too.
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def load_checkpoint(folder: Path, plan: TrainingPlan) -> Checkpoint | None:
+    """The folder's checkpoint, on the CPU; None where there is none.
+
+    Raises:
+        InputError: it cannot be read, or is of another plan (another network, other data, other settings).
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    remedy = "train with --fresh, or move the file away"
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise InputError(f"{path}: no checkpoint of this version of the product: {remedy}")
+            differences = list(_differences(json.loads(header["plan"]), plan.determining()))
+            if differences:
+                raise InputError(f"{path}: a checkpoint of another run ({'; '.join(differences[:3])}): {remedy}")
+            parts: dict[str, Tensors] = {part: {} for part in _PARTS}
+            for key in file.keys():  # noqa: SIM118  # no mapping
+                part, _, name = key.partition(".")
+                parts[part][name] = file.get_tensor(key)
+            return Checkpoint(progress=Progress(**json.loads(header["progress"])), **parts)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no readable checkpoint ({' '.join(str(error).split())[:200]}): {remedy}") from None
+
+
+def _differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
+    """Settings that differ, in words."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in sorted(there.keys() | here.keys()):
+            yield from _differences(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
+    elif isinstance(there, list) and isinstance(here, list) and there != here:
+        yield f"{key} differ"
+    elif there != here:
+        yield f"{key} is {there} there, {here} here"

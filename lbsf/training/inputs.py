@@ -1,0 +1,68 @@
+"""What a rank finds in the example files before it trains on them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from lbsf.errors import InputError
+from lbsf.training.plan import TrainingPlan
+
+# A Parquet file ends with its footer, the footer's length and four letters.
+_TAIL = 8
+
+
+def data_digest(plan: TrainingPlan) -> str:
+    """SHA-256 over every file's size and footer as this rank sees them.
+
+    The footer holds the number of rows, and of each row group the place, the size and the limits of each column;
+    so other data is told from the same data without being read.
+
+    Raises:
+        InputError: a file is missing or no Parquet file, or a split holds more or fewer users than planned.
+    """
+    seen = hashlib.sha256()
+    for name, split in sorted(plan.splits.items()):
+        users = 0
+        for path in split.files:
+            try:
+                users += pq.read_metadata(path).num_rows
+                seen.update(_footer(Path(path)))
+            except (OSError, ValueError) as error:
+                raise InputError(f"split {name}: {path} cannot be read: {' '.join(str(error).split())}") from None
+        if users != split.users:
+            raise InputError(
+                f"split {name}: its files hold {users:,} users, {split.users:,} were planned: "
+                "the files changed under the run; train again"
+            )
+    return seen.hexdigest()
+
+
+def _footer(path: Path) -> bytes:
+    """A file's size and its last bytes, from the footer's beginning."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(size - _TAIL)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(size - _TAIL - length)
+        return size.to_bytes(8, "little") + file.read()
+
+
+def positive_weight(plan: TrainingPlan) -> float | None:
+    """How often a defaulter counts in the loss; None: once, like others.
+
+    Raises:
+        InputError: `balanced` is asked for, and the training labels are of one class.
+    """
+    weight = plan.training.positive_weight
+    if weight != "balanced":
+        return weight
+    files = plan.splits["train"].files
+    labels = np.concatenate([pq.read_table(path, columns=["label"], partitioning=None)["label"] for path in files])
+    positives = int(labels.sum())
+    if positives in (0, len(labels)):
+        raise InputError("training.positive_weight: balanced needs training labels of both classes")
+    return (len(labels) - positives) / positives

@@ -1,0 +1,80 @@
+"""train_model, killed while it trains, and run again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+from example_files import labelled_rows
+from fold_rows import FOLD
+from pyspark.sql import SparkSession
+from small import PROJECT, SMALL
+
+from jobs import train_model
+from jobs.common import Job
+from lbsf.config import load_config
+from lbsf.schemas import EXAMPLES
+from lbsf.tracking import CHALLENGER
+
+
+def arguments(root: Path) -> list[str]:
+    """Settings under which the examples of `labelled_rows` can be trained on, in three epochs."""
+    same = ("category_buckets", "channel_buckets", "token_buckets")
+    values = [*SMALL, f"storage.root={root}", "training.epochs=3", "training.patience=3", "model.width=16"]
+    return [*values, *(f"fold.{name}={getattr(FOLD, name)}" for name in same)]
+
+
+def test_a_killed_train_model_goes_on_when_it_is_run_again(
+    tmp_path: Path, spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = arguments(tmp_path)
+    job = Job(load_config("conf/local.yaml", settings), "conf/local.yaml", settings)
+    rows = [
+        {**row, "user_id": f"{split} {row['user_id']}", "matured_on": date(2025, 7, 31), "split": split}
+        for seed, (split, users) in enumerate({"train": 256, "validation": 96, "out_of_time": 96}.items())
+        for row in labelled_rows(users, seed)
+    ]
+    frame = spark.createDataFrame([[row[c.name] for c in EXAMPLES.columns] for row in rows], EXAMPLES.struct)
+    job.warehouse.overwrite(EXAMPLES, frame, row_group_rows=32)
+
+    command = [part for value in settings for part in ("--set", value)]
+    script = str(PROJECT / "jobs/train_model.py")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    killed = subprocess.Popen([sys.executable, script, *command], stdout=subprocess.PIPE, text=True, env=environment)
+    assert killed.stdout is not None
+    try:
+        # Once the second epoch is there, the first one's checkpoint is.
+        assert any(line.startswith("  epoch 2 ") for line in killed.stdout)
+        started = psutil.Process(killed.pid).children(recursive=True)
+    finally:
+        killed.kill()
+        killed.wait()
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
+    (folder,) = (tmp_path / "training").iterdir()
+    run_id = (folder / "mlflow_run").read_text(encoding="utf-8")
+    assert job.tracker.find(CHALLENGER) is None
+
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert train_model.main(command) == 2
+    assert "another train_model trains this now" in capsys.readouterr().err
+
+    train_model.run(job)
+    printed = capsys.readouterr().out
+    assert "  goes on in epoch " in printed
+    assert "  epoch 1 " not in printed
+    challenger = job.tracker.find(CHALLENGER)
+    assert challenger is not None
+    assert challenger.run_id == run_id
+    history = mlflow.MlflowClient().get_metric_history(run_id, "train.loss")
+    assert {metric.step for metric in history} == {0, 1, 2}
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+    assert not folder.exists()
