@@ -2,7 +2,7 @@
 # make test    the same set-up where it is missing, then the tests
 # make check   ruff, mypy, import boundaries
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check format docs bench-fold lock clean
+.PHONY: help environment demo test check format docs bench-fold bench-train experiment lock clean
 SHELL := /bin/bash
 python := .venv/bin/python
 # Ranks and Spark's workers import the same modules again and again: let Python keep their bytecode.
@@ -34,6 +34,12 @@ docs: environment ## docs/tables.md from the schemas
 
 bench-fold: environment ## the fold against Spark, DuckDB and Polars; ARGS="--payments 10000000 --repeat 3", or --help
 	@$(python) -m benchmarks.fold $(ARGS)
+
+bench-train: environment ## training against pytorch-lifestream, padding, full attention; ARGS="--parts ranks", or --help
+	@$(python) -m benchmarks.train $(ARGS)
+
+experiment: environment ## LBSF and its baselines by length of history; ARGS="--seeds 1", or --help; about two hours
+	@$(python) -m benchmarks.experiment $(ARGS)
 
 lock: environment ## renew the pinned requirement files
 	@bash conf/environment/lock.sh

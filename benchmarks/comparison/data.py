@@ -1,0 +1,88 @@
+"""The experiment's data: a warehouse that the product's own jobs make of simulated payments."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from numpy.typing import NDArray
+
+from lbsf.config.models import Config
+from lbsf.schemas import EXAMPLES, SYNTHETIC_TRUTH
+from lbsf.tables.log import snapshot_files
+from lbsf.training.plan import Split
+
+PROJECT = Path(__file__).resolve().parents[2]
+JOBS = (
+    ("generate_payments",),
+    ("ingest_payments", "--source", "conf/sources/synthetic_payments.yaml"),
+    ("ingest_labels", "--source", "conf/sources/synthetic_labels.yaml"),
+    ("build_examples",),
+)
+ROW_GROUP = 256
+
+
+class Data(NamedTuple):
+    """Examples on disk.
+
+    Attributes:
+        root: storage.root.
+        splits: of the examples table.
+        reachable: the true probabilities of the users out of time, in the files' order: the best that can be reached.
+    """
+
+    root: Path
+    splits: dict[str, Split]
+    reachable: NDArray[np.float64]
+
+
+def prepare(conf: str, overrides: list[str], config: Config) -> Data:
+    """The examples of this configuration, made now where they are not there yet."""
+    root = Path(config.storage.root)
+    made = root / "experiment" / "made_from.json"
+    wanted = {name: getattr(config, name).model_dump(mode="json") for name in ("synthetic", "fold", "examples")}
+    if not made.exists() or json.loads(made.read_text(encoding="utf-8")) != wanted:
+        if root.exists() and any(root.iterdir()):
+            raise SystemExit(f"{root} was made with other settings: remove it, or take another storage.root")
+        for job, *arguments in JOBS:
+            sets = [part for override in overrides for part in ("--set", override)]
+            command = [sys.executable, f"jobs/{job}.py", "--conf", conf, *sets, *arguments]
+            subprocess.run(command, cwd=PROJECT, check=True)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text(json.dumps(wanted), encoding="utf-8")
+    return _read(root)
+
+
+def _read(root: Path) -> Data:
+    found: dict[str, list[tuple[str, int]]] = {}
+    for file in snapshot_files(str(root / "tables" / EXAMPLES.name)):
+        if file.rows:
+            found.setdefault(str(file.partition["split"]), []).append((file.path, file.rows))
+    splits = {
+        name: Split(files=tuple(path for path, _ in sorted(of)), users=sum(rows for _, rows in of))
+        for name, of in sorted(found.items())
+    }
+    users = [pq.read_table(path, columns=["user_id"], partitioning=None) for path in splits["out_of_time"].files]
+    truth = pl.from_arrow(DeltaTable(str(root / "tables" / SYNTHETIC_TRUTH.name)).to_pyarrow_table())
+    joined = pl.from_arrow(pa.concat_tables(users)).join(truth, on="user_id", how="left", maintain_order="left")
+    return Data(root, splits, joined["default_probability"].to_numpy())
+
+
+def fewer_labels(data: Data, labels: int, seed: int) -> Split:
+    """A training split of so many users, drawn anew for each seed; smaller draws are part of larger ones."""
+    path = data.root / "experiment" / f"train-{labels}-seed{seed}.parquet"
+    if not path.exists():
+        every = pa.concat_tables([pq.read_table(file, partitioning=None) for file in data.splits["train"].files])
+        chosen = np.sort(np.random.default_rng(seed).permutation(every.num_rows)[:labels])
+        written = path.with_suffix(".new")
+        pq.write_table(every.take(chosen), written, row_group_size=min(ROW_GROUP, labels // 2))
+        written.rename(path)
+    return Split(files=(str(path),), users=pq.read_metadata(path).num_rows)

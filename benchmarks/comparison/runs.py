@@ -1,0 +1,151 @@
+"""Training of the cells: several at a time, each in a process of its own, each once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.comparison.cells import LONGEST, TREES, Cell
+from benchmarks.comparison.data import PROJECT, Data, fewer_labels
+from lbsf.config.models import Config
+from lbsf.models.artifact import weights_digest
+from lbsf.training.plan import TrainingPlan
+
+RESULT = "result.json"
+
+
+class Runner:
+    """Trains what is not trained yet; a run that was stopped is simply started again."""
+
+    def __init__(self, config: Config, data: Data, at_once: int):
+        self.config, self.data, self.at_once = config, data, at_once
+        self.folder = data.root / "experiment"
+
+    def train(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Trains the cells, those that others build on first.
+
+        Returns:
+            The cells that failed.
+        """
+        first = [cell for cell in cells if cell.network != "fusion"]
+        then = [cell for cell in cells if cell.network == "fusion"]
+        with ThreadPoolExecutor(self.at_once) as pool:
+            for seed in dict.fromkeys(cell.seed for cell in cells if cell.pretrained):
+                self._pretrained(seed)
+            with tqdm(total=len(cells), desc="experiment", unit="cell", disable=None) as bar:
+                failed = []
+                for part in (first, then):
+                    for cell, ended_well in zip(part, pool.map(self._train, part), strict=True):
+                        bar.update()
+                        failed += [] if ended_well else [cell]
+        return failed
+
+    def choose_rates(self, trials: Mapping[str, Sequence[Cell]], train: bool) -> dict[str, float]:
+        """Each network's learning rate: that of the trial with the highest validation AUC.
+
+        Args:
+            trials: cells of each network that differ by their rate alone.
+            train: whether missing trials are trained; else a network without trials has no rate.
+        """
+        if train:
+            self.train([cell for cells in trials.values() for cell in cells])
+        rates = {}
+        for network, cells in trials.items():
+            results = [(cell, result) for cell in cells if (result := self.result(cell))]
+            if results:
+                rates[network] = max(results, key=lambda found: _best_validation(found[1]["epochs"]))[0].rate
+        return rates
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """What a cell gave; None where it is not trained, or with other settings."""
+        path = self.folder / cell.name / RESULT
+        if not path.exists():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found if found["key"] == self._plan(cell).key else None
+
+    def _train(self, cell: Cell) -> bool:
+        if self.result(cell) is not None:
+            return True
+        folder = self.folder / cell.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        plan = self._plan(cell)
+        plan.save(folder / "plan.json")
+        started = time.monotonic()
+        events = _run(self._command(cell, folder), folder / "log.txt")
+        if events is None:
+            tqdm.write(f"{cell.name}: failed, see {folder / 'log.txt'}")
+            return False
+        epochs = [event for event in events if event["event"] == "epoch"]
+        found = {
+            "cell": cell.describe(),
+            "key": plan.key,
+            "seconds": time.monotonic() - started,
+            "epochs": epochs,
+            "labels": plan.splits["train"].users,
+        }
+        (folder / RESULT).write_text(json.dumps(found), encoding="utf-8")
+        best = f", best validation AUC {_best_validation(epochs):.4f}" if epochs else ""
+        tqdm.write(f"{cell.name}: {found['seconds']:.0f} s{best}")
+        return True
+
+    def _command(self, cell: Cell, folder: Path) -> list[str]:
+        plan = str(folder / "plan.json")
+        if cell.network not in TREES:
+            return [sys.executable, "-m", "jobs.train_rank", "--plan", plan]
+        # The fusion's rate is that of the network that it weighs.
+        of_lbsf = Cell("lbsf", cell.days, cell.seed, rate=cell.rate)
+        network = ["--lbsf", str(self.folder / of_lbsf.name / "model")] if cell.network == "fusion" else []
+        return [sys.executable, "-m", "benchmarks.comparison.trees", "--plan", plan, *network]
+
+    def _plan(self, cell: Cell) -> TrainingPlan:
+        splits = dict(self.data.splits)
+        if cell.labels is not None:
+            splits["train"] = fewer_labels(self.data, cell.labels, cell.seed)
+        plan = cell.plan(self.config, splits, str(self.folder / cell.name))
+        if not cell.pretrained:
+            return plan
+        start_from = self._pretrained_folder(cell.seed) / "model"
+        start = {"start_from": str(start_from), "start_sha256": weights_digest(start_from)}
+        return plan.model_copy(update=start)
+
+    def _pretrained_folder(self, seed: int) -> Path:
+        return self.folder / f"pretrained-seed{seed}"
+
+    def _pretrained(self, seed: int) -> None:
+        """Weights from the folds of the training split, their labels unread."""
+        folder = self._pretrained_folder(seed)
+        if (folder / "model").exists():
+            return
+        plan = Cell("lbsf", LONGEST, seed).plan(self.config, self.data.splits, str(folder))
+        training = plan.training.model_copy(update={"epochs": self.config.pretraining.epochs})
+        plan = plan.model_copy(update={"objective": self.config.pretraining.objective, "training": training})
+        folder.mkdir(parents=True, exist_ok=True)
+        plan.save(folder / "plan.json")
+        command = [sys.executable, "-m", "jobs.train_rank", "--plan", str(folder / "plan.json")]
+        if _run(command, folder / "log.txt") is None:
+            raise SystemExit(f"pretraining failed, see {folder / 'log.txt'}")
+
+
+def _best_validation(epochs: Sequence[dict[str, Any]]) -> float:
+    return max(float(epoch["validation.auc"]) for epoch in epochs)
+
+
+def _run(command: Sequence[str], log: Path) -> list[dict[str, Any]] | None:
+    """Runs a command; the JSON lines that it printed, or None where it failed."""
+    with log.open("w", encoding="utf-8") as errors:
+        done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+        errors.write(done.stdout)
+    if done.returncode:
+        return None
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

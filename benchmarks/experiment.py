@@ -1,0 +1,88 @@
+"""LBSF and its baselines by length of history, over several seeds; LBSF without each of its parts and fields.
+
+    make experiment
+    make experiment ARGS="--groups history --seeds 1 --set synthetic.users=4000 --set storage.root=warehouse/small"
+
+Simulates the data where they are missing, trains what is not trained yet, and writes docs/experiments.md, its
+pictures and an MLflow run. A run that was stopped is simply started again: what was trained is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.comparison.cells import grid, trials
+from benchmarks.comparison.data import prepare
+from benchmarks.comparison.intervals import auc_and_ks, draw
+from benchmarks.comparison.report import SPLIT, Series, gather, write
+from benchmarks.comparison.runs import Runner
+from lbsf.baselines.sequences import BACKBONES
+from lbsf.config import load_config
+from lbsf.config.models import Config
+from lbsf.tracking import Tracker
+
+GROUPS = ("history", "parts", "fields", "labels")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Returns 1 where a cell failed."""
+    arguments = _parser().parse_args(argv)
+    config = load_config(arguments.conf, arguments.set)
+    data = prepare(arguments.conf, arguments.set, config)
+    runner = Runner(config, data, arguments.at_once)
+    train = not arguments.report_only
+    rates = runner.choose_rates(trials(arguments.backbones, seed=1), train)
+    cells = grid(range(1, arguments.seeds + 1), arguments.backbones, arguments.groups, _with_fusion(rates))
+    failed = runner.train(cells) if train else []
+    rates = runner.choose_rates(trials(BACKBONES, seed=1), train=False)
+    known = grid(range(1, arguments.most_seeds + 1), BACKBONES, GROUPS, _with_fusion(rates))
+    trained = [(cell, runner.folder / cell.name, result) for cell in known if (result := runner.result(cell))]
+    if not trained:
+        raise SystemExit("nothing is trained yet")
+    found = gather(trained)
+    with np.load(trained[0][1] / f"{SPLIT}.npz", allow_pickle=False) as saved:
+        label = saved["label"]
+    reachable = auc_and_ks(label, data.reachable, draw(label, samples=1))[0].value
+    print(write(found, reachable, arguments.docs))
+    _track(config, found, reachable, arguments.docs)
+    return int(bool(failed))
+
+
+def _with_fusion(rates: dict[str, float]) -> dict[str, float]:
+    """The fusion weighs LBSF, so it takes LBSF's rate."""
+    return {**rates, "fusion": rates["lbsf"]} if "lbsf" in rates else rates
+
+
+def _track(config: Config, found: dict[str, Series], reachable: float, docs: Path) -> None:
+    """All figures on one MLflow run."""
+    tracker = Tracker(config, Path(config.storage.root).absolute())
+    with tracker.run("experiment") as run:
+        run.params({"users": config.synthetic.users, "default_rate": config.synthetic.default_rate})
+        run.metrics({"auc.reachable": reachable, **{f"auc.{name}": s.auc.value for name, s in found.items()}})
+        run.metrics({f"ks.{name}": series.ks.value for name, series in found.items()})
+        run.document(json.loads(json.dumps({name: series.seeds for name, series in found.items()})), "auc_by_seed")
+        run.document({"markdown": (docs / "experiments.md").read_text(encoding="utf-8")}, "experiments")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--conf", default="conf/experiment.yaml", help="configuration (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="lays a value over the configuration")
+    add("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="which parts (default: all)")
+    add("--backbones", nargs="*", choices=BACKBONES, default=list(BACKBONES), help="sequence models (default: all)")
+    add("--seeds", type=int, default=3, help="seeds a cell (default: %(default)s)")
+    add("--most-seeds", type=int, default=10, help="seeds that the report looks for (default: %(default)s)")
+    add("--at-once", type=int, default=2, help="networks trained at a time (default: %(default)s)")
+    add("--report-only", action="store_true", help="train nothing; report what is trained")
+    add("--docs", type=Path, default=Path("docs"), help="folder of the page (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

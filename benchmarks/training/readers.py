@@ -1,0 +1,117 @@
+"""Three ways to read the same rows, each with one decoding thread.
+
+A pass reads all files EPOCHS times, the row reader, which takes long, once; the reader's start is in the clock.
+
+Petastorm's own batch reader refuses lists that differ in length. Its row reader takes arrays of any length, but only
+from a dataset that Petastorm wrote, an array a cell in NumPy's format: so it reads such a copy of the same rows.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lbsf.loading.packed import LIST_COLUMNS
+
+COLUMNS = ("as_of", "label", *LIST_COLUMNS)
+PASSES = 3
+EPOCHS = 8
+
+
+def timed_passes(read: Callable[[], int]) -> dict[str, float]:
+    """The median pass, after a first one.
+
+    Args:
+        read: a pass; the payments that it read.
+    """
+    payments, seconds, cpu_seconds = read(), [], []
+    for _ in range(PASSES):
+        started, cpu = time.perf_counter(), time.process_time()
+        if read() != payments:
+            raise AssertionError("two passes read different numbers of payments")
+        seconds.append(time.perf_counter() - started)
+        cpu_seconds.append(time.process_time() - cpu)
+    middle = float(np.median(seconds))
+    return {
+        "seconds": middle,
+        "cpu_seconds": float(np.median(cpu_seconds)),
+        "payments": payments,
+        "payments_per_second": payments / middle,
+        "payments_per_cpu_second": payments / float(np.median(cpu_seconds)),
+    }
+
+
+def arrow(files: Sequence[str]) -> int:
+    """Arrow alone: every row group decoded to Arrow's arrays, which are dropped."""
+    payments = 0
+    for path in [*files] * EPOCHS:
+        file = pq.ParquetFile(path)
+        for number in range(file.num_row_groups):
+            rows = file.read_row_group(number, columns=list(COLUMNS), use_threads=False)
+            payments += len(rows.column("paid_at").combine_chunks().flatten())
+    return payments
+
+
+def packed(files: Sequence[str]) -> int:
+    """The product's loader."""
+    from lbsf.loading.petastorm_reader import read_row_groups
+
+    return sum(row_group.payments for row_group in read_row_groups(files, shard=0, shards=1, epochs=EPOCHS))
+
+
+def rows(folder: Path) -> int:
+    """Petastorm's row reader on the copy that `write_rows` made."""
+    warnings.filterwarnings("ignore")
+    from petastorm import make_reader
+
+    # Counted, not read to the end: what it hands out at its end it can lose.
+    users = sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+    reader = make_reader(f"file://{folder}", workers_count=1, shuffle_row_groups=False, num_epochs=None)
+    try:
+        return sum(len(row.paid_at) for row in islice(reader, users))
+    finally:
+        reader.stop()
+        reader.join()
+
+
+def write_rows(files: Sequence[str], folder: Path) -> None:
+    """Copies the rows to a dataset as Petastorm's materialize_dataset leaves it, without Spark."""
+    warnings.filterwarnings("ignore")
+    from petastorm import utils
+    from petastorm.codecs import NdarrayCodec, ScalarCodec
+    from petastorm.etl.dataset_metadata import ROW_GROUPS_PER_FILE_KEY, UNISCHEMA_KEY
+    from petastorm.unischema import Unischema, UnischemaField
+    from pyspark.sql.types import LongType
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    dtypes = {name: np.int64 if name in ("paid_at", "amount_cents") else np.int32 for name in LIST_COLUMNS}
+    lists = [UnischemaField(name, dtype, (None,), NdarrayCodec(), False) for name, dtype in dtypes.items()]
+    scalars = [UnischemaField(name, np.int64, (), ScalarCodec(LongType()), False) for name in ("as_of", "label")]
+    row_groups = {}
+    for path in files:
+        table = pq.read_table(path, columns=list(COLUMNS), partitioning=None)
+        columns = {
+            "as_of": table["as_of"].cast(pa.int32()).cast(pa.int64()),
+            "label": table["label"].cast(pa.int64()),
+        }
+        for field in lists:
+            cells = table[field.name].to_pandas()
+            columns[field.name] = pa.array([bytes(field.codec.encode(field, cell)) for cell in cells], pa.binary())
+        copy = folder / Path(path).name
+        pq.write_table(pa.table(columns), copy, row_group_size=pq.ParquetFile(path).metadata.row_group(0).num_rows)
+        row_groups[copy.name] = pq.read_metadata(copy).num_row_groups
+    dataset = pq.ParquetDataset(str(folder), use_legacy_dataset=True, validate_schema=False)
+    schema = Unischema("examples", [*scalars, *lists])
+    utils.add_to_dataset_metadata(dataset, UNISCHEMA_KEY, pickle.dumps(schema))
+    utils.add_to_dataset_metadata(dataset, ROW_GROUPS_PER_FILE_KEY, json.dumps(row_groups).encode())

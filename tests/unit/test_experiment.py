@@ -1,0 +1,155 @@
+"""The experiment in small: its grid, its intervals, and cells that are trained for real and reported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_files import training_plan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score, roc_curve
+from small import PROJECT
+
+sys.path.insert(0, str(PROJECT))
+
+from benchmarks.comparison import report  # noqa: E402
+from benchmarks.comparison.cells import Cell, grid  # noqa: E402
+from benchmarks.comparison.data import Data, fewer_labels  # noqa: E402
+from benchmarks.comparison.intervals import Resampled, auc_and_ks, draw, mean  # noqa: E402
+from benchmarks.comparison.runs import Runner  # noqa: E402
+from lbsf.baselines.sequences import BACKBONES  # noqa: E402
+from lbsf.config import load_config  # noqa: E402
+from lbsf.config.models import Config  # noqa: E402
+
+GROUPS = ("history", "parts", "fields", "labels")
+
+
+def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
+    cells = grid((1, 2, 3), BACKBONES, GROUPS, {"gru": 0.0007})
+    assert len({cell.name for cell in cells}) == len(cells)
+    for days in (45, 90, 180):
+        assert {cell.seed for cell in cells if cell.series == f"lbsf-{days}d"} == {1, 2, 3}
+    assert {cell.rate for cell in cells if cell.network == "gru"} == {0.0007}
+    assert all(cell.unfolded for cell in cells if cell.network in BACKBONES)
+    assert {cell.without for cell in cells} >= {"amount", "merchant_name", None}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 12))
+def test_auc_and_ks_agree_with_scikit_learn_on_every_resample(seed: int, levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    label = np.r_[0.0, 1.0, rng.integers(0, 2, 40)]
+    score = rng.integers(0, levels, len(label)) / levels  # many ties
+    counts = draw(label, samples=5, seed=seed)
+    auc, ks = auc_and_ks(label, score, counts)
+    for place, drawn in enumerate(counts):
+        false_positive, true_positive, _ = roc_curve(label, score, sample_weight=drawn, drop_intermediate=False)
+        found = (auc.value, ks.value) if place == 0 else (auc.samples[place - 1], ks.samples[place - 1])
+        assert found[0] == pytest.approx(roc_auc_score(label, score, sample_weight=drawn))
+        assert found[1] == pytest.approx(np.abs(true_positive - false_positive).max())
+
+
+def test_a_paired_difference_is_narrower_than_the_figures_themselves() -> None:
+    rng = np.random.default_rng(1)
+    label = (rng.random(2_000) < 0.2).astype(float)
+    one = label + rng.normal(0, 2, 2_000)
+    counts = draw(label)
+    first, second = (auc_and_ks(label, score, counts)[0] for score in (one, one + rng.normal(0, 0.2, 2_000)))
+    difference, own = first.minus(second), first.interval
+    assert difference.high - difference.low < 0.5 * (own.high - own.low)
+    same = first.minus(first)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert mean([first, second]).value == pytest.approx((first.value + second.value) / 2)
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    root = tmp_path_factory.mktemp("experiment")
+    plan = training_plan(root, users=160, epochs=1)
+    (root / "experiment").mkdir()
+    config = load_config(PROJECT / "conf/local.yaml", [f"storage.root={root}"])
+    config = Config(**{**dict(config), "model": plan.model, "fold": plan.fold, "training": plan.training})
+    config = config.model_copy(update={"training": plan.training.model_copy(update={"ranks": 1})})
+    return Runner(config, Data(root, plan.splits, np.zeros(0)), at_once=2)
+
+
+CELLS = (
+    Cell("lbsf", 180, 1),
+    Cell("lbsf", 45, 1),
+    Cell("gru", 180, 1, unfolded=True),
+    Cell("lightgbm", 180, 1),
+    Cell("fusion", 180, 1),
+    Cell("lbsf", 180, 1, labels=100),
+    Cell("lbsf", 180, 1, labels=100, pretrained=True),
+)
+
+
+def test_cells_are_trained_once_and_reported(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runner.train(CELLS) == []
+    results = {cell: runner.result(cell) for cell in CELLS}
+    assert all(results.values())
+    written = {path: path.stat().st_mtime_ns for path in runner.folder.rglob("*.npz")}
+    assert runner.train(CELLS) == []
+    assert {path: path.stat().st_mtime_ns for path in runner.folder.rglob("*.npz")} == written
+
+    monkeypatch.setattr(report, "LABELS", (100,))
+    found = report.gather((cell, runner.folder / cell.name, results[cell] or {}) for cell in CELLS)
+    text = report.write(found, 0.9, tmp_path)
+    page = (tmp_path / "experiments.md").read_text(encoding="utf-8")
+    assert text in page and report.write(found, 0.9, tmp_path) == text
+    assert (tmp_path / "experiments.md").read_text(encoding="utf-8") == page
+    with np.load(runner.folder / CELLS[0].name / "out_of_time.npz", allow_pickle=False) as saved:
+        auc = roc_auc_score(saved["label"], saved["probability"])
+    assert "| lbsf | 1 |  |" not in page and f"{auc:.4f} (" in page
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {
+        "experiment_auc.png",
+        "experiment_epochs.png",
+        "experiment_labels.png",
+    }
+
+
+def test_a_network_goes_on_with_the_rate_that_validation_prefers(runner: Runner) -> None:
+    cells = [Cell("lbsf", 180, 1), Cell("lbsf", 180, 1, rate=1e-7)]
+    assert runner.choose_rates({"lbsf": cells, "gru": []}, train=True) == {"lbsf": cells[0].rate}
+    assert runner.choose_rates({"gru": [Cell("gru", 180, 9, unfolded=True)]}, train=False) == {}
+
+
+def test_a_cell_of_other_settings_is_trained_again(runner: Runner) -> None:
+    runner.train(CELLS[:1])
+    training = runner.config.training.model_copy(update={"epochs": 2})
+    other = Runner(runner.config.model_copy(update={"training": training}), runner.data, at_once=1)
+    assert runner.result(CELLS[0]) is not None
+    assert other.result(CELLS[0]) is None
+
+
+def test_a_cell_that_fails_is_named_and_leaves_no_result(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    training = runner.config.training.model_copy(update={"learning_rate": 1e30})
+    config = runner.config.model_copy(update={"training": training})
+    broken = Runner(config, runner.data._replace(splits={**runner.data.splits, "train": _gone(runner)}), at_once=1)
+    cell = Cell("lbsf", 180, 5)
+    assert broken.train([cell]) == [cell]
+    assert broken.result(cell) is None
+    assert cell.name in "".join(capsys.readouterr())
+
+
+def test_smaller_draws_of_labels_are_part_of_larger_ones(runner: Runner) -> None:
+    import pyarrow.parquet as pq
+
+    drawn = [set(pq.read_table(fewer_labels(runner.data, n, seed=3).files[0])["user_id"].to_pylist()) for n in (20, 90)]
+    assert [len(users) for users in drawn] == [20, 90]
+    assert drawn[0] < drawn[1]
+
+
+def test_series_are_means_over_seeds() -> None:
+    parts = [Resampled(0.7, np.full(10, 0.7)), Resampled(0.8, np.full(10, 0.8))]
+    assert mean(parts).value == pytest.approx(0.75)
+    assert json.loads(json.dumps(Cell("lbsf", 90, 2).describe()))["days"] == 90
+
+
+def _gone(runner: Runner):  # type: ignore[no-untyped-def]
+    split = runner.data.splits["train"]
+    return split.model_copy(update={"files": ("/nowhere/train.parquet",)})
