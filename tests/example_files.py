@@ -47,7 +47,15 @@ def write_examples(path: Path, rows: list[Row], row_group_rows: int) -> str:
 def training_plan(folder: Path, users: int = 256, **training: object) -> TrainingPlan:
     """A small run over fresh files in `folder`."""
     base = load_config("conf/local.yaml").training
-    settings = {"epochs": 2, "batch_users": 16, "shuffle_row_groups": 2, "learning_rate": 0.01, **training}
+    settings = {
+        "epochs": 2,
+        "batch_users": 16,
+        "shuffle_row_groups": 2,
+        "learning_rate": 0.01,
+        # So few steps have little to average.
+        "average_steps": 4,
+        **training,
+    }
     splits = {}
     for seed, (name, share) in enumerate({"train": 1.0, "validation": 0.5, "out_of_time": 0.5}.items()):
         rows = labelled_rows(int(users * share), seed)

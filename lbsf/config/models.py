@@ -190,6 +190,9 @@ class TrainingConfig(Section):
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="of one rank; scaled by the ranks")
     warmup_share: Share = Field(description="share of all steps over which the learning rate rises")
+    average_steps: Positive = Field(
+        description="the weights that predict are an exponential average over about so many steps; 1: the last step's"
+    )
     weight_decay: Annotated[float, Field(ge=0)]
     gradient_clip: Annotated[float, Field(gt=0)]
     shuffle_row_groups: Positive = Field(description="row groups mixed in the shuffle buffer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -83,3 +83,23 @@ def range_softmax(scores: Tensor, owner: Tensor, ranges: int) -> Tensor:
     peak = peak.scatter_reduce(0, index, scores.detach(), "amax")
     weights = torch.exp(scores - peak[owner])
     return weights / range_sum(weights, owner, ranges)[owner]
+
+
+def keep_payments(batch: FoldBatch, keep: Tensor) -> FoldBatch:
+    """The batch with the chosen payments alone, (P,) bool; merchants that lose all of theirs go too."""
+    merchants = len(batch.merchant_len)
+    left = range_sum(keep.long(), owners(batch.merchant_len), merchants)
+    there = left > 0
+    words = keep[owners(batch.description_token_len)]
+    names = there[owners(batch.merchant_token_len)]
+    payments = {name: getattr(batch, name)[keep] for name in ("paid_at", "amount_cents", "category", "channel")}
+    return replace(
+        batch,
+        merchant_count=range_sum(there.long(), owners(batch.merchant_count), len(batch)),
+        merchant_len=left[there],
+        merchant_token_len=batch.merchant_token_len[there],
+        merchant_token=batch.merchant_token[names],
+        description_token_len=batch.description_token_len[keep],
+        description_token=batch.description_token[words],
+        **payments,
+    )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lbsf.config.models import FoldConfig
-from lbsf.models.batch import FoldBatch, owners, range_sum
+from lbsf.models.batch import FoldBatch, keep_payments, owners, range_sum
 from lbsf.models.fields import DAY
 from lbsf.models.lbsf import LBSF
 
@@ -105,23 +105,3 @@ class MaskedFields(Pretraining):
 
 
 OBJECTIVES: dict[str, type[VisitsAhead] | type[MaskedFields]] = {"visits": VisitsAhead, "masked": MaskedFields}
-
-
-def keep_payments(batch: FoldBatch, keep: Tensor) -> FoldBatch:
-    """The batch with the chosen payments alone, (P,) bool; merchants that lose all of theirs go too."""
-    merchants = len(batch.merchant_len)
-    left = range_sum(keep.long(), owners(batch.merchant_len), merchants)
-    there = left > 0
-    words = keep[owners(batch.description_token_len)]
-    names = there[owners(batch.merchant_token_len)]
-    payments = {name: getattr(batch, name)[keep] for name in ("paid_at", "amount_cents", "category", "channel")}
-    return replace(
-        batch,
-        merchant_count=range_sum(there.long(), owners(batch.merchant_count), len(batch)),
-        merchant_len=left[there],
-        merchant_token_len=batch.merchant_token_len[there],
-        merchant_token=batch.merchant_token[names],
-        description_token_len=batch.description_token_len[keep],
-        description_token=batch.description_token[words],
-        **payments,
-    )

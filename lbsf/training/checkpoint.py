@@ -22,8 +22,8 @@ from lbsf.errors import InputError
 from lbsf.training.plan import TrainingPlan
 
 FILE = "checkpoint.safetensors"
-FORMAT = "lbsf-checkpoint-1"
-_PARTS = ("model", "optimizer", "best")
+FORMAT = "lbsf-checkpoint-2"
+_PARTS = ("model", "optimizer", "averaged", "best")
 
 Tensors = dict[str, Tensor]
 
@@ -51,11 +51,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on: the model, the optimizer, and the best epoch's model."""
+    """All that a run needs to go on: the model, the optimizer, the averaged model, and the best epoch's."""
 
     progress: Progress
     model: Tensors
     optimizer: Tensors
+    averaged: Tensors
     best: Tensors
 
 

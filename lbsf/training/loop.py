@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -12,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lbsf.errors import InputError
 from lbsf.loading.packed import Ints, PackedFolds
 from lbsf.loading.petastorm_reader import every_user_once, train_batches
-from lbsf.models.artifact import ModelCard, load_model, save_model, weights_digest
+from lbsf.models.artifact import ModelCard, save_model
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.training import distributed
@@ -27,6 +27,7 @@ from lbsf.training.metrics import Floats, evaluate, fit_calibration
 from lbsf.training.objectives import DEFAULT, build_objective
 from lbsf.training.plan import TrainingPlan
 from lbsf.training.segments import FACTS, describe
+from lbsf.training.weights import averaged_copy, starting_weights
 
 Event = dict[str, Any]
 
@@ -119,16 +120,21 @@ class _Trainer:
         weight = positive_weight(plan)
         torch.manual_seed(plan.training.seed)
         self.model = build_objective(plan, None if weight is None else torch.tensor(weight, device=self.device))
-        self.network = self.model.get_submodule("network")
         if plan.start_from is not None:
-            self.network.load_state_dict(_begin_with(plan, Path(plan.start_from)))
+            self.model.get_submodule("network").load_state_dict(starting_weights(plan, Path(plan.start_from)))
         self.model.to(self.device)
+        self.averaged = averaged_copy(self.model, plan.training.average_steps)
         optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=plan.training.weight_decay)
         self.training = distributed.DistributedTraining(
             self.model, optimizer, plan.training.gradient_clip, plan.training.accumulate_steps
         )
         self.progress = Progress(ranks=ranks)
         self.best = self._weights()
+
+    @property
+    def network(self) -> nn.Module:
+        """What predicts: the network with averaged weights."""
+        return self.averaged.module.get_submodule("network")
 
     @property
     def finished(self) -> bool:
@@ -142,6 +148,7 @@ class _Trainer:
         if found is not None:
             try:
                 self.model.load_state_dict(found.model)
+                self.averaged.load_state_dict(found.averaged)
                 self.training.restore_optimizer(found.optimizer)
             except (RuntimeError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
@@ -168,11 +175,11 @@ class _Trainer:
                 losses += loss
                 self.on_event({"event": "step", "epoch": epoch, "step": step + 1, "loss": loss})
                 if every is not None and (step + 1) % every == 0 and step + 1 < self.steps:
-                    distributed.average_buffers(self.model)
+                    self._agree_on_buffers()
                     losses = distributed.mean_over_ranks(losses, "loss")
                     self._checkpoint(replace(self.progress, step=step + 1, loss=losses / (step + 1)))
                     let_ranks_change()
-        distributed.average_buffers(self.model)
+        self._agree_on_buffers()
         seconds = time.monotonic() - begun
         mean_loss = distributed.mean_over_ranks(losses / self.steps, "loss")
         metrics = self._validate()
@@ -198,18 +205,18 @@ class _Trainer:
         let_ranks_change()
 
     def load_best(self) -> None:
-        """Puts the best epoch's weights into the model."""
-        self.model.load_state_dict(self.best)
+        """Puts the best epoch's weights into the network that predicts."""
+        self.averaged.module.load_state_dict(self.best)
 
     def predict(self, split: str) -> Predictions:
         """Logits of a whole split, each user read once, gathered from all ranks; in float32, as models score."""
-        self.model.eval()
+        network = self.network.eval()
         columns: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in ("label", "logit", *FACTS)}
         with torch.inference_mode():
             for packed in self._every_user_once(split):
                 assert packed.label is not None
                 batch = FoldBatch.from_packed(self.plan.view.of(packed)).to(self.device)
-                logit = self.network(batch).double().cpu().numpy()
+                logit = network(batch).double().cpu().numpy()
                 for name, values in {"label": packed.label, "logit": logit, **describe(packed)}.items():
                     columns[name].append(values.astype(np.float64))
         every = {name: distributed.gather(np.concatenate(of), f"{split}.{name}") for name, of in columns.items()}
@@ -223,13 +230,13 @@ class _Trainer:
         """Metrics of the validation split, equal on all ranks: of the labels, or a pretraining's loss."""
         if self.plan.objective == DEFAULT:
             return _evaluate(self.predict("validation"))
-        self.model.eval()
+        objective = self.averaged.module.eval()
         torch.manual_seed(self.plan.training.seed)
         losses, users = 0.0, 0
         with torch.inference_mode():
             for packed in self._every_user_once("validation"):
                 batch = FoldBatch.from_packed(self.plan.view.of(packed)).to(self.device)
-                losses += float(self.model(batch)) * len(packed)
+                losses += float(objective(batch)) * len(packed)
                 users += len(packed)
         total = distributed.gather(np.array([losses, users]), "validation.loss").reshape(-1, 2).sum(0)
         return {"loss": float(total[0] / total[1])}
@@ -254,37 +261,32 @@ class _Trainer:
             if step + 1 < self.steps or part + 1 < accumulate:
                 feed.prepare()
         try:
-            self.training.step(self._learning_rate(epoch * self.steps + step))
+            self.training.step(self.plan.learning_rate(epoch * self.steps + step, self.ranks))
         except FloatingPointError:
             raise InputError(
                 f"epoch {epoch + 1}, step {step + 1}: the loss or its gradient is not a finite number; "
                 "try a smaller training.learning_rate, or training.precision=float32"
             ) from None
+        self.averaged.update_parameters(self.model)
         return float(total)
-
-    def _learning_rate(self, step: int) -> float:
-        """Warm-up, then half a cosine down to a hundredth. step: from the run's beginning."""
-        training = self.plan.training
-        total = self.steps * training.epochs
-        warmup = max(1, int(total * training.warmup_share))
-        if step < warmup:
-            share = (step + 1) / warmup
-        else:
-            share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
-        # Linear scaling (Goyal et al. 2017): the step averages over `ranks` times as many users.
-        return training.learning_rate * self.ranks * share
 
     def _checkpoint(self, progress: Progress) -> None:
         """Where the run stands, from now on, on disk."""
         self.progress = progress
         if self.rank == 0:
             optimizer = self.training.optimizer_state()
-            checkpoint = Checkpoint(progress, self.model.state_dict(), optimizer, self.best)
+            averaged = self.averaged.state_dict()
+            checkpoint = Checkpoint(progress, self.model.state_dict(), optimizer, averaged, self.best)
             save_checkpoint(Path(self.plan.output), checkpoint, self.plan)
 
     def _weights(self) -> Tensors:
-        """A copy of the model's weights."""
-        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        """A copy of the weights that predict."""
+        return {name: tensor.detach().clone() for name, tensor in self.averaged.module.state_dict().items()}
+
+    def _agree_on_buffers(self) -> None:
+        """Running statistics are the same on all ranks from here."""
+        distributed.average_buffers(self.model)
+        distributed.average_buffers(self.averaged.module)
 
     def _train_batches(self, epoch: int) -> Generator[PackedFolds, None, None]:
         training = self.plan.training
@@ -296,20 +298,6 @@ class _Trainer:
             buffer_row_groups=training.shuffle_row_groups,
             seed=training.seed * 100_003 + epoch,
         )
-
-
-def _begin_with(plan: TrainingPlan, folder: Path) -> Tensors:
-    """The weights that the plan starts from.
-
-    Raises:
-        InputError: others are there now, or they are of another network or of other folds.
-    """
-    if weights_digest(folder) != plan.start_sha256:
-        raise InputError(f"{folder}: not the weights that were planned; let all hosts read one storage")
-    start, card = load_model(folder)
-    if (card.model, card.fold.spec) != (plan.model, plan.fold.spec):
-        raise InputError(f"{folder}: pretrained with other settings of model or fold; pretrain again with these")
-    return start.state_dict()
 
 
 def _computes_in_bfloat16(plan: TrainingPlan, device: torch.device) -> bool:

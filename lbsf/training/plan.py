@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,17 @@ class TrainingPlan(BaseModel):
         """Steps of each rank in an epoch: the same for all, however the shards differ in size."""
         users = self.training.batch_users * self.training.accumulate_steps * ranks
         return max(1, self.splits["train"].users // users)
+
+    def learning_rate(self, step: int, ranks: int) -> float:
+        """Of a step, from the run's beginning: warm-up, then half a cosine down to a hundredth."""
+        total = self.steps(ranks) * self.training.epochs
+        warmup = max(1, int(total * self.training.warmup_share))
+        if step < warmup:
+            share = (step + 1) / warmup
+        else:
+            share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+        # Linear scaling (Goyal et al. 2017): the step averages over `ranks` times as many users.
+        return self.training.learning_rate * ranks * share
 
     def save(self, path: Path) -> None:
         """Writes the plan."""

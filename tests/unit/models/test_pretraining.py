@@ -10,10 +10,10 @@ import torch
 from fold_rows import FOLD, MODEL, fold_row, pack, payment, random_rows
 
 from lbsf.loading.views import last_days
-from lbsf.models.batch import FoldBatch
+from lbsf.models.batch import FoldBatch, keep_payments
 from lbsf.models.fields import DAY
 from lbsf.models.lbsf import LBSF
-from lbsf.models.pretraining import AHEAD_DAYS, ENDS_BEFORE, OBJECTIVES, Pretraining, keep_payments
+from lbsf.models.pretraining import AHEAD_DAYS, ENDS_BEFORE, OBJECTIVES, Pretraining
 
 
 def objective(name: str, seed: int = 1) -> Pretraining:

@@ -30,6 +30,7 @@ def checkpoint() -> Checkpoint:
         progress,
         model=weights,
         optimizer={"0.step": torch.tensor(8.0), "0.exp_avg": torch.randn(3, 2)},
+        averaged={name: tensor + 2 for name, tensor in weights.items()},
         best={name: tensor + 1 for name, tensor in weights.items()},
     )
 
@@ -41,7 +42,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, plan: TrainingPlan, ch
     found = load_checkpoint(tmp_path, plan)
     assert found is not None
     assert found.progress == checkpoint.progress
-    for part in ("model", "optimizer", "best"):
+    for part in ("model", "optimizer", "averaged", "best"):
         written, read = getattr(checkpoint, part), getattr(found, part)
         assert written.keys() == read.keys()
         assert all(torch.equal(tensor, read[name]) for name, tensor in written.items())
