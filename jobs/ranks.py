@@ -35,8 +35,10 @@ def train_on_ranks(plan: TrainingPlan, tracked: Run) -> None:
                 return
             if kind == "start":
                 bar.total = event["steps_per_epoch"] * plan.training.epochs
-                bar.update(event["steps_per_epoch"] * event["epoch"] + event["step"] - bar.n)
-                if bar.n:
+                done = event["steps_per_epoch"] * event["epoch"] + event["step"]
+                bar.update(done - bar.n)
+                # Not bar.n: a bar that is not shown, since nobody watches, does not count.
+                if done:
                     bar.write(
                         f"  goes on in epoch {event['epoch'] + 1} after step {event['step']}, {event['ranks']} ranks"
                     )
