@@ -21,6 +21,18 @@ def _in_the_project() -> None:
 
 
 @pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Trees and regressions of small tests only lose time to threads."""
+    from threadpoolctl import threadpool_limits
+
+    from lbsf.baselines import boosting
+
+    monkeypatch.setitem(boosting.SETTINGS, "num_threads", 1)
+    with threadpool_limits(limits=1):
+        yield
+
+
+@pytest.fixture
 def overrides(tmp_path: Path) -> list[str]:
     """`--set` values of a small run whose warehouse is the test's own."""
     return [*SMALL, f"storage.root={tmp_path / 'warehouse'}"]

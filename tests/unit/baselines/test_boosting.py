@@ -16,6 +16,8 @@ from lbsf.errors import InputError
 from lbsf.loading.packed import PackedFolds
 from lbsf.loading.views import View
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def examples(users: int, seed: int) -> pa.Table:
     """Users of whom those with more payments of category 3 default more often."""

@@ -17,6 +17,8 @@ from lbsf.errors import InputError
 from lbsf.loading.packed import PackedFolds
 from lbsf.models.batch import FoldBatch
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Floats = npt.NDArray[np.float64]
 SIZES = {"train": 900, "validation": 500, "held_out": 900}
 
