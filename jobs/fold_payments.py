@@ -21,7 +21,7 @@ from lbsf.errors import InputError
 from lbsf.folding import fold_loss, fold_payments, user_bucket_of
 from lbsf.schemas import FOLD_LOSS, FOLDS, PAYMENTS
 from lbsf.session import settings_of
-from lbsf.tables import FoldRun, Warehouse, fold_files, no_payments, paid_days
+from lbsf.tables import FoldRun, Warehouse, fold_files, no_payments, paid_days, stored_specs
 
 _DAY = timedelta(days=1)
 
@@ -109,7 +109,7 @@ def _check_spec(warehouse: Warehouse, config: FoldConfig) -> None:
     if not warehouse.exists(FOLDS):
         return
     files = warehouse.data_files(FOLDS, warehouse.version(FOLDS))
-    for stored in {file.high["fold_spec"] for file in files} - {config.spec}:
+    for stored in stored_specs(files) - {config.spec}:
         raise InputError(
             f"table folds holds {stored}, the configuration's fold section makes {config.spec}: "
             f"set it back, or move {warehouse.location(FOLDS)} away and fold again"

@@ -17,7 +17,7 @@ from jobs.common import Job, Summary, day, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
 from lbsf.schemas import FOLDS
-from lbsf.tables import DataFile
+from lbsf.tables import DataFile, stored_specs
 
 if TYPE_CHECKING:
     from lbsf.training.plan import Split
@@ -90,7 +90,7 @@ def _splits(files: Sequence[DataFile], as_of: Sequence[date], spec: str) -> dict
     missing = nights - {str(file.partition["as_of"]) for file in wanted}
     if missing:
         raise InputError(f"table folds has no folds as of {min(missing)}: run fold_payments --as-of {min(missing)}")
-    specs = {str(value) for file in wanted for value in (file.low.get("fold_spec"), file.high.get("fold_spec"))}
+    specs = stored_specs(wanted)
     if specs != {spec}:
         raise InputError(f"table folds holds {', '.join(sorted(specs))}, the configuration says {spec}: fold again")
     buckets = sorted({int(file.partition["user_bucket"] or 0) for file in wanted})

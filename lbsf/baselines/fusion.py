@@ -24,7 +24,7 @@ from lbsf.baselines.payments import Floats
 from lbsf.errors import InputError
 from lbsf.loading.packed import PackedFolds
 
-# (n, k) float of n users: k = 1 for a logit, 3 * width for LBSF's user vector.
+# (n, k) float of n users: k = 1 for a logit, LBSF.features for its user vector.
 Represent = Callable[[PackedFolds], Floats]
 
 PENALTIES = tuple(10.0**power for power in np.arange(-4.0, 2.5, 0.5))

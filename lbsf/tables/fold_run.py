@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 
@@ -47,6 +48,16 @@ class FoldRun(NamedTuple):
     payments_dropped: int
     refolded: int
     folds_version: int
+
+
+def stored_specs(files: Sequence[DataFile]) -> set[str]:
+    """The fold_spec of the folds in these files of the folds table.
+
+    Spark's statistics cut a text after 32 characters, so it is read from one file a day: a day is written at once.
+    """
+    of_day = {file.partition["as_of"]: file.path for file in files if file.rows}
+    read = (pq.ParquetFile(path).read_row_group(0, columns=["fold_spec"]) for path in of_day.values())
+    return {str(rows["fold_spec"][0]) for rows in read}
 
 
 def fold_files(

@@ -201,3 +201,12 @@ def test_payments_that_no_fold_may_hold(
     assert message in error
     assert (scratch.warehouse.version(FOLDS), scratch.rows(date(2025, 1, 8))) == before
     assert set((tmp_path / "warehouse/tables/folds").rglob("*.parquet")) == files
+
+
+def test_a_second_night_through_spark_knows_its_own_spec(scratch: Scratch) -> None:
+    settings = ("fold.through_spark=true", "fold.max_payments_per_merchant=1000000")
+    # Longer than what Spark keeps of a text in its statistics.
+    assert len(load_config("conf/local.yaml", [*scratch.overrides, *settings]).fold.spec) > 32
+    for day in ("2025-01-06", "2025-01-07"):
+        assert scratch.main(day, *settings) == 0
+    assert scratch.rows(date(2025, 1, 7)) != []

@@ -112,7 +112,7 @@ def test_it_takes_the_networks_own_user_vectors(population: Population) -> None:
 
     train, validation, held_out = population.parts.values()
     model = train_fusion(train, validation, represent, seed=5)
-    assert model.weights.shape == (1 + 3 * 16,)
+    assert model.weights.shape == (1 + network.features,)
     assert population.auc(model.probabilities(held_out, represent)) > 0.65
 
 

@@ -152,15 +152,16 @@ def test_an_early_payment_is_seen_where_the_summary_stands(backbone: str) -> Non
     assert (seen[0] - seen[1]).abs().max() > 1e-7
 
 
-def test_payments_and_head_are_those_of_lbsf() -> None:
+def test_payments_are_encoded_and_the_head_is_built_as_in_lbsf() -> None:
     lbsf = LBSF(MODEL, FOLD)
     for backbone in BACKBONES:
         model = SequenceNetwork(backbone, MODEL, FOLD)
-        for part in ("payments", "head"):
-            mine, theirs = (getattr(network, part).state_dict() for network in (model, lbsf))
-            assert {name: tensor.shape for name, tensor in mine.items()} == {
-                name: tensor.shape for name, tensor in theirs.items()
-            }
+        mine, theirs = (network.payments.state_dict() for network in (model, lbsf))
+        assert {name: tensor.shape for name, tensor in mine.items()} == {
+            name: tensor.shape for name, tensor in theirs.items()
+        }
+        assert [type(layer) for layer in model.head] == [type(layer) for layer in lbsf.head]
+        assert model.head[-1].weight.shape == lbsf.head[-1].weight.shape
 
 
 def test_folded_payments_and_unknown_names_are_refused() -> None:

@@ -29,7 +29,10 @@ def test_tasks_score_like_one_process_whatever_the_partitions(spark: SparkSessio
     files = ModelFiles.read(tmp_path)
     whole = score_folds(folds.coalesce(1), files, batch_users=1000, reasons=2)
     cut = score_folds(folds.repartition(3, "user_id"), files, batch_users=7, reasons=2)
-    assert_df_equality(whole, cut, ignore_row_order=True, allow_nan_equality=False)
+    # Probabilities to the noise of float32 sums, which may lie on the border of a rounding; all else exactly.
+    by_user = {row["user_id"]: row["probability"] for row in cut.collect()}
+    assert all(row["probability"] == pytest.approx(by_user[row["user_id"]], abs=2e-6) for row in whole.collect())
+    assert_df_equality(whole.drop("probability"), cut.drop("probability"), ignore_row_order=True)
 
     expected = score_batch(model, card, pack(rows), reasons=2)
     merchants = [merchant for row in rows for merchant in row["merchant_id"]]
