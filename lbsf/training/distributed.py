@@ -19,9 +19,10 @@ from lbsf.errors import InputError, UserError
 
 T = TypeVar("T")
 
-# horovodrun, told by prctl(2) to end when its parent does; it does as much for its ranks, whatever ends it.
+# horovodrun, killed by prctl(2) when its parent ends; what runs its ranks ends them then. Not SIGTERM: horovodrun
+# waits for its own threads on it, now and then for ever.
 _HOROVODRUN = (
-    "import ctypes, runpy, signal; PR_SET_PDEATHSIG = 1; ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM); "
+    "import ctypes, runpy, signal; PR_SET_PDEATHSIG = 1; ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL); "
     "runpy.run_module('horovod.runner.launch', run_name='__main__', alter_sys=True)"
 )
 
