@@ -10,8 +10,10 @@ decodes a row group with Arrow and packs it.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ from petastorm.workers_pool.worker_base import WorkerBase  # noqa: E402
 logging.getLogger("petastorm").setLevel(logging.ERROR)
 
 _COLUMNS = ("as_of", "label", *LIST_COLUMNS)
+_DAY_FOLDER = re.compile(r"/as_of=(\d{4}-\d{2}-\d{2})/")
 # Row groups that the thread packs ahead of the one that is wanted.
 _READ_AHEAD = 4
 _INSTEAD_OF_0 = 2**32
@@ -166,7 +169,14 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
             # Of a file with many row groups, reading the footer each time would take longer than reading the group.
             file = pq.ParquetFile(source, metadata=self.footers.get(path))
             self.footers[path] = file.metadata
-            return file.read_row_group(number, columns=list(_COLUMNS), use_threads=False)
+            rows = file.read_row_group(number, columns=list(_COLUMNS), use_threads=False)
+        if "as_of" in rows.column_names:
+            return rows
+        # The folds table is partitioned by day: its files do not hold what their folder's name says.
+        day = _DAY_FOLDER.search(path)
+        if day is None:
+            raise InputError(f"{path}: neither the file nor its folder says the folds' as_of")
+        return rows.append_column("as_of", pa.array([date.fromisoformat(day[1])] * len(rows), pa.date32()))
 
 
 class _Results:
