@@ -22,7 +22,7 @@ from lbsf.models.lbsf import LBSF
 from lbsf.training import distributed
 from lbsf.training.checkpoint import Checkpoint, Progress, Tensors, load_checkpoint, save_checkpoint
 from lbsf.training.feed import Feed
-from lbsf.training.inputs import data_digest, positive_weight
+from lbsf.training.inputs import data_digest
 from lbsf.training.metrics import Floats, evaluate, fit_calibration
 from lbsf.training.objectives import DEFAULT, build_objective
 from lbsf.training.plan import TrainingPlan
@@ -117,9 +117,8 @@ class _Trainer:
         self.steps = plan.steps(ranks)
         self.device = distributed.local_device()
         self.bfloat16 = _computes_in_bfloat16(plan, self.device)
-        weight = positive_weight(plan)
         torch.manual_seed(plan.training.seed)
-        self.model = build_objective(plan, None if weight is None else torch.tensor(weight, device=self.device))
+        self.model = build_objective(plan)
         if plan.start_from is not None:
             self.model.get_submodule("network").load_state_dict(starting_weights(plan, Path(plan.start_from)))
         self.model.to(self.device)
