@@ -39,7 +39,7 @@ from lbsf.errors import InputError
 from lbsf.models.batch import FoldBatch, owners, range_sum
 from lbsf.models.fields import PaymentEncoder
 from lbsf.models.lbsf import RiskHead
-from lbsf.models.relations import RelationalLayer, like_sized, set_out
+from lbsf.models.relations import RelationalLayer, in_order, like_sized, set_out
 
 # A user's most recent payments that are read; very few users have more in half a year.
 LONGEST = 4096
@@ -94,8 +94,8 @@ class SequenceNetwork(nn.Module):
         lengths = range_sum(batch.merchant_len, owners(batch.merchant_count), len(batch))
         vectors, lengths = _latest(encoded, lengths)
         groups = self.backbone.groups(lengths)
-        represented = torch.cat([self._user_vectors(*set_out(vectors, lengths, users)) for users in groups])
-        logits: Tensor = self.head(represented[torch.argsort(torch.cat(groups))]).squeeze(1)
+        represented = in_order([self._user_vectors(*set_out(vectors, lengths, users)) for users in groups], groups)
+        logits: Tensor = self.head(represented).squeeze(1)
         return logits
 
     def _user_vectors(self, payments: Tensor, present: Tensor) -> Tensor:

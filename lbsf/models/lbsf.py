@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lbsf.config.models import FoldConfig, ModelConfig
-from lbsf.models.batch import FoldBatch, owners, range_sum, starts
+from lbsf.models.batch import FoldBatch, owners, range_sum
 from lbsf.models.fields import PaymentEncoder
 from lbsf.models.merchants import MerchantEncoder
-from lbsf.models.relations import RelationalLayer, like_sized, set_out
+from lbsf.models.relations import RelationalLayer, in_order, like_sized, places, set_out
 
 # Brings the sum over a usual number of merchants to the size of their mean.
 MERCHANTS_SCALE = 32.0
@@ -60,22 +62,34 @@ class LBSF(nn.Module):
 
     def represent(self, batch: FoldBatch) -> Tensor:
         """What the head reads of each user, (n, features)."""
-        return self.related_to_users(batch)[1]
+        vectors, tally = self._vectors_and_tally(batch)
+        return self._pooled(list(self._groups(vectors, batch.merchant_count)), tally)
 
     def related_to_users(self, batch: FoldBatch) -> tuple[Tensor, Tensor]:
         """(M, width) merchants after they have looked at each other; (n, features) users."""
+        vectors, tally = self._vectors_and_tally(batch)
+        groups = list(self._groups(vectors, batch.merchant_count))
+        related = in_order(
+            [everyone[:, 1:][present] for _, everyone, present in groups],
+            [places(batch.merchant_count, users, present) for users, _, present in groups],
+        )
+        return related, self._pooled(groups, tally)
+
+    def _vectors_and_tally(self, batch: FoldBatch) -> tuple[Tensor, Tensor]:
+        """(M, width) merchants, (n, tallies) users."""
         vectors, tallies = self.parts(self.merchant_vectors(batch))
-        count = batch.merchant_count
-        first, related, represented = starts(count), torch.zeros_like(vectors), []
-        tally = range_sum(tallies, owners(count), len(batch))
-        groups = like_sized(count)
-        for users in groups:
+        return vectors, range_sum(tallies, owners(batch.merchant_count), len(batch))
+
+    def _groups(self, vectors: Tensor, count: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Groups of users with like many merchants: (g,) users, their (g, 1 + K, width) vectors, (g, K) bool."""
+        for users in like_sized(count):
             dense, present = set_out(vectors, count, users)
-            everyone = self.related(dense, present)
-            place = (first[users][:, None] + torch.arange(dense.shape[1], device=vectors.device))[present]
-            related = related.index_copy(0, place, everyone[:, 1:][present])
-            represented.append(self.pool(everyone, present, tally[users]))
-        return related, torch.cat(represented)[torch.argsort(torch.cat(groups))]
+            yield users, self.related(dense, present), present
+
+    def _pooled(self, groups: Sequence[tuple[Tensor, Tensor, Tensor]], tally: Tensor) -> Tensor:
+        """(n, features), users in their order."""
+        parts = [self.pool(everyone, present, tally[users]) for users, everyone, present in groups]
+        return in_order(parts, [users for users, _, _ in groups])
 
     def merchant_vectors(self, batch: FoldBatch) -> Tensor:
         """(M, width + tallies): each merchant from its own payments alone."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lbsf.config.models import ModelConfig
 from lbsf.models.batch import FoldBatch, range_softmax, range_sum, starts
 from lbsf.models.fields import DAY, TokenBag, day_of_month
-from lbsf.models.relations import RelationalLayer, like_sized, set_out
+from lbsf.models.relations import RelationalLayer, in_order, like_sized, places, set_out
 
 # What counts as recent, against which a merchant's earlier payments are held.
 RECENT_DAYS = 60
@@ -89,12 +89,12 @@ class WithinMerchant(nn.Module):
         """(P, width) payments of merchants of (M,) lengths -> (P, width)."""
         if not len(payments):
             return payments
-        first, out = starts(lengths), torch.zeros_like(payments)
+        parts, found = [], []
         for merchants in like_sized(lengths):
             dense, present = set_out(payments, lengths, merchants)
-            place = (first[merchants][:, None] + torch.arange(dense.shape[1], device=lengths.device))[present]
-            out = out.index_copy(0, place, self.layer(dense, present)[present])
-        return out
+            parts.append(self.layer(dense, present)[present])
+            found.append(places(lengths, merchants, present))
+        return in_order(parts, found)
 
 
 class Recurrent(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -34,6 +36,16 @@ def set_out(vectors: Tensor, lengths: Tensor, chosen: Tensor) -> tuple[Tensor, T
     elements = (starts(lengths)[chosen][:, None] + place).clamp(max=len(vectors) - 1)
     dense = vectors.index_select(0, elements.flatten()).view(*elements.shape, vectors.shape[1])
     return dense, place < length[:, None]
+
+
+def places(lengths: Tensor, chosen: Tensor, present: Tensor) -> Tensor:
+    """Where the elements that set_out set out stand among all, (elements,) int64, in the order of `dense[present]`."""
+    return (starts(lengths)[chosen][:, None] + torch.arange(present.shape[1], device=lengths.device))[present]
+
+
+def in_order(parts: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:
+    """Parts of (e, ...) elements as one tensor, each element at its place; all places together are 0 to E - 1."""
+    return torch.cat(list(parts))[torch.argsort(torch.cat(list(places)))]
 
 
 class RelationalLayer(nn.Module):

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lbsf.loading.packed import Ints, PackedFolds
 from lbsf.models.artifact import ModelCard
-from lbsf.models.batch import FoldBatch, starts
+from lbsf.models.batch import FoldBatch, owners
 from lbsf.models.lbsf import LBSF
 from lbsf.models.leave_one_out import logits_without_each
-from lbsf.models.relations import set_out
+from lbsf.models.relations import places, set_out
 
 # Merchant vectors that pass through the network at once: bounds the memory, and fits a core's cache.
 VECTORS_AT_ONCE = 8_192
@@ -60,7 +60,7 @@ def score_batch(model: LBSF, card: ModelCard, packed: PackedFolds, reasons: int)
         batch = FoldBatch.from_packed(packed)
         logits, without = leave_one_out(model, model.merchant_vectors(batch), batch.merchant_count)
         probability = card.probability(logits).numpy()
-        user = torch.repeat_interleave(torch.arange(len(batch)), batch.merchant_count)
+        user = owners(batch.merchant_count)
         moved = card.slope * (logits[user].double() - without.double())
     if not np.isfinite(probability).all():
         raise ValueError("the model gave a score that is no number")
@@ -81,7 +81,6 @@ def leave_one_out(model: LBSF, vectors: Tensor, merchant_count: Tensor) -> tuple
         (n,) logits; (M,) the user's logit without each merchant.
     """
     logits, without = torch.empty(len(merchant_count)), torch.empty(len(vectors))
-    first = starts(merchant_count)
     # Users of like size go together, the largest first, so that little padding is computed.
     order = torch.argsort(merchant_count, descending=True, stable=True)
     position = 0
@@ -90,8 +89,7 @@ def leave_one_out(model: LBSF, vectors: Tensor, merchant_count: Tensor) -> tuple
         users = order[position : position + max(1, VECTORS_AT_ONCE // (longest + 1) ** 2)]
         merchants, there = set_out(vectors, merchant_count, users)
         logits[users] = model.user_logits(merchants, there)
-        place = (first[users][:, None] + torch.arange(longest))[there]
-        without[place] = logits_without_each(model, merchants, there, VECTORS_AT_ONCE)[there]
+        without[places(merchant_count, users, there)] = logits_without_each(model, merchants, there, VECTORS_AT_ONCE)[there]
         position += len(users)
     return logits, without
 
