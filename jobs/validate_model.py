@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from jobs.common import Job, Summary, run_main
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES
-from lbsf.tables import DataFile
+from lbsf.tables import DataFile, spec_of
 
 if TYPE_CHECKING:
     from lbsf.loading.packed import PackedFolds
@@ -44,7 +43,7 @@ def run(job: Job) -> Summary:
         rows = list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
         if sum(map(len, rows)) != users:
             raise InputError(f"split {split}: {sum(map(len, rows)):,} users were read, the table holds {users:,}")
-        evidence = _evidence(job, challenger, champion, rows, _spec(paths))
+        evidence = _evidence(job, challenger, champion, rows, spec_of(paths[0]))
         verdict = compare(evidence, job.config.promotion, job.config.training.seed)
         with job.tracker.resume(challenger.run_id) as tracked:
             _log(verdict, evidence, split, tracked)
@@ -78,11 +77,6 @@ def _held_out(files: list[DataFile]) -> tuple[str, list[DataFile]]:
         if found:
             return split, found
     raise InputError("table examples has neither an out_of_time nor a test split: nothing to validate on")
-
-
-def _spec(paths: Sequence[str]) -> str:
-    """The spec of the folds; examples are folded in one go, so one row tells it."""
-    return str(pq.ParquetFile(paths[0]).read_row_group(0, columns=["fold_spec"])["fold_spec"][0])
 
 
 def _evidence(

@@ -89,7 +89,8 @@ def leave_one_out(model: LBSF, vectors: Tensor, merchant_count: Tensor) -> tuple
         users = order[position : position + max(1, VECTORS_AT_ONCE // (longest + 1) ** 2)]
         merchants, there = set_out(vectors, merchant_count, users)
         logits[users] = model.user_logits(merchants, there)
-        without[places(merchant_count, users, there)] = logits_without_each(model, merchants, there, VECTORS_AT_ONCE)[there]
+        left_out = logits_without_each(model, merchants, there, VECTORS_AT_ONCE)
+        without[places(merchant_count, users, there)] = left_out[there]
         position += len(users)
     return logits, without
 

@@ -1,6 +1,6 @@
 """Delta tables: the only place that reads or writes them."""
 
-from lbsf.tables.fold_run import FoldRun, fold_files, no_payments, paid_days, stored_specs
+from lbsf.tables.fold_run import FoldRun, fold_files, no_payments, paid_days, spec_of, stored_specs
 from lbsf.tables.log import DataFile
 from lbsf.tables.maintenance import Maintained, maintain, referenced_versions
 from lbsf.tables.warehouse import Warehouse, has_rows, local_path
@@ -17,5 +17,6 @@ __all__ = [
     "local_path",
     "maintain",
     "referenced_versions",
+    "spec_of",
     "stored_specs",
 ]

@@ -51,13 +51,21 @@ class FoldRun(NamedTuple):
 
 
 def stored_specs(files: Sequence[DataFile]) -> set[str]:
-    """The fold_spec of the folds in these files of the folds table.
+    """The fold_spec of the folds in these files of the folds table."""
+    found, unknown = set(), {}
+    for file in files:
+        low, high = file.low.get("fold_spec"), file.high.get("fold_spec")
+        if low is not None and low == high:
+            found.add(str(low))
+        elif file.rows:
+            # Spark's statistics cut a text after 32 characters: it is read from one file a day, written at once.
+            unknown[file.partition["as_of"]] = file.path
+    return found | {spec_of(path) for path in unknown.values()}
 
-    Spark's statistics cut a text after 32 characters, so it is read from one file a day: a day is written at once.
-    """
-    of_day = {file.partition["as_of"]: file.path for file in files if file.rows}
-    read = (pq.ParquetFile(path).read_row_group(0, columns=["fold_spec"]) for path in of_day.values())
-    return {str(rows["fold_spec"][0]) for rows in read}
+
+def spec_of(path: str) -> str:
+    """The fold_spec of a file's folds, of which there is at least one."""
+    return str(pq.ParquetFile(path).read_row_group(0, columns=["fold_spec"])["fold_spec"][0])
 
 
 def fold_files(

@@ -19,7 +19,7 @@ from jobs import fold_payments
 from jobs.common import Job
 from lbsf.config import load_config
 from lbsf.schemas import FOLDS, PAYMENTS
-from lbsf.tables import Warehouse
+from lbsf.tables import DataFile, Warehouse, stored_specs
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
 PAID = [
@@ -210,3 +210,12 @@ def test_a_second_night_through_spark_knows_its_own_spec(scratch: Scratch) -> No
     for day in ("2025-01-06", "2025-01-07"):
         assert scratch.main(day, *settings) == 0
     assert scratch.rows(date(2025, 1, 7)) != []
+
+
+def test_specs_that_the_log_states_whole_are_not_read_from_files() -> None:
+    spec = "v2-w180-m128f32-p256-c512-h64-t8192x6"
+    files = [
+        DataFile(f"nowhere/{day}.parquet", 10, {"as_of": day}, {"fold_spec": spec}, {"fold_spec": spec})
+        for day in ("2025-07-01", "2025-07-02")
+    ]
+    assert stored_specs(files) == {spec}
