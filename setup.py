@@ -16,6 +16,7 @@ JOBS = (
     "validate_model",
     "promote_model",
     "score_users",
+    "replay_score",
     "report",
     "maintain_tables",
 )

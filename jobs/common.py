@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lbsf.config import Config, load_config
-from lbsf.errors import UserError
+from lbsf.errors import FindingError, UserError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -124,8 +124,9 @@ def run_main(
     The job's module docstring is its `--help`.
 
     Returns:
-        0 when the work is done, 2 for wrong usage, configuration or input (one line on standard error).
-        A fault of the product itself keeps its traceback.
+        0 when the work is done, 2 for wrong usage, configuration or input, 3 when the work is done and found
+        something that needs a person (one line on standard error each). A fault of the product itself keeps its
+        traceback.
     """
     module = inspect.getmodule(run)
     parser = argparse.ArgumentParser(
@@ -146,7 +147,7 @@ def run_main(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         run(Job(load_config(conf, overrides), conf, overrides), **own)
-    except UserError as error:
+    except (UserError, FindingError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, FindingError) else 2
     return 0

@@ -205,6 +205,13 @@ class Tracker:
             raise
         return self._model(version)
 
+    def of_version(self, name: str, version: str) -> RegisteredModel:
+        """A registered version by its number. Raises InputError where the registry has it no more."""
+        try:
+            return self._model(self._client.get_model_version(name, version))
+        except MlflowException as error:
+            raise InputError(f"model {name} version {version} cannot be loaded: {error.message}") from None
+
     def tag(self, model: RegisteredModel, tags: Mapping[str, str]) -> None:
         """Writes tags onto a version."""
         for key, value in tags.items():

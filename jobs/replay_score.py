@@ -1,0 +1,126 @@
+"""Makes one past score again from the table version and the model version that stand on its row, and compares.
+
+Exit code 0: the replay gave the stored score. 3: it did not, and the line says in what. The probability may differ by
+one in its last stored decimal, contributions by two in theirs: sums in float32 depend on who shares a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from datetime import date
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from jobs.common import Job, Summary, day, run_main
+from lbsf.errors import FindingError, InputError
+from lbsf.models.artifact import load_card, require_spec
+from lbsf.schemas import FOLDS, SCORES
+from lbsf.scoring import ModelFiles, score_folds
+from lbsf.scoring.explain import CONTRIBUTION_DECIMALS
+from lbsf.scoring.score import PROBABILITY_DECIMALS
+
+# Half a unit more, for the numbers are compared as binary fractions.
+PROBABILITY_TOLERANCE = 1.5 * 10**-PROBABILITY_DECIMALS
+CONTRIBUTION_TOLERANCE = 2.5 * 10**-CONTRIBUTION_DECIMALS
+
+
+def run(job: Job, *, user: str, score_date: date) -> Summary:
+    """Replays one score and prints it beside the stored one.
+
+    Raises:
+        InputError: there is no such score, or its folds or its model are not there any more.
+        FindingError: the replay gave another score.
+    """
+    with job.step("replay_score") as summary:
+        stored = _stored(job, user, score_date)
+        model = job.tracker.of_version(stored["model_name"], stored["model_version"])
+        fold = F.col("as_of").eqNullSafe(F.lit(score_date)) & F.col("user_id").eqNullSafe(F.lit(user))
+        version = int(stored["folds_version"])
+        folds = job.warehouse.read(FOLDS, version).where(fold)
+        try:
+            specs = [row["fold_spec"] for row in folds.select("fold_spec").collect()]
+            if len(specs) != 1:
+                raise InputError(f"table folds, version {version}: {len(specs)} folds of that user as of {score_date}")
+            require_spec(load_card(model.folder), specs[0])
+            # One reason at least is asked for: a stored score without any must be replayed without any.
+            wanted = max(len(stored["reasons"]), 1)
+            (replayed,) = score_folds(folds, ModelFiles.read(model.folder), 1, wanted).collect()
+        except Py4JJavaError as error:
+            if "FileNotFound" not in str(error) and "FILE_NOT_EXIST" not in str(error):
+                raise
+            raise InputError(
+                f"table folds, version {version}: its files are gone, as maintenance removes them after "
+                "storage.history_days; the score cannot be replayed"
+            ) from None
+        _show(stored, replayed)
+        differences = _differences(stored, replayed)
+        summary.details = {
+            "stored": stored["probability"],
+            "replayed": replayed["probability"],
+            "model": f"{model.name} v{model.version}",
+            "folds version": version,
+            "same": "no" if differences else "yes",
+        }
+    if differences:
+        raise FindingError(f"the replay differs: {'; '.join(differences)}")
+    return summary
+
+
+def _stored(job: Job, user: str, score_date: date) -> Row:
+    """The score as it stands in the table. The user is not named in messages, which may be kept in logs."""
+    scores = job.warehouse.read(SCORES)
+    found = scores.where((F.col("score_date") == F.lit(score_date)) & (F.col("user_id") == F.lit(user))).collect()
+    if len(found) != 1:
+        raise InputError(
+            f"table scores has {len(found)} scores of that user on {score_date}: check --user, --score-date"
+        )
+    return found[0]
+
+
+def _differences(stored: Row, replayed: Row) -> list[str]:
+    """In what the replay is not the stored score."""
+    found = []
+    if not math.isclose(stored["probability"], replayed["probability"], rel_tol=0, abs_tol=PROBABILITY_TOLERANCE):
+        found.append(f"probability {stored['probability']} was stored, {replayed['probability']} replayed")
+    before, after = ({r["merchant_id"]: r["contribution"] for r in row["reasons"]} for row in (stored, replayed))
+    # Of two reasons as strong as each other, noise decides which is named last.
+    weakest = min((abs(value) for value in before.values()), default=0.0)
+    for merchant in before.keys() | after.keys():
+        one, other = before.get(merchant), after.get(merchant)
+        if one is None or other is None:
+            moved = abs(abs(one if one is not None else other or 0.0) - weakest)
+        else:
+            moved = abs(one - other)
+        if moved > CONTRIBUTION_TOLERANCE:
+            found.append(f"reason {merchant}: {one} was stored, {other} replayed")
+    return found
+
+
+def _show(stored: Row, replayed: Row) -> None:
+    print(f"  {'':<40} {'stored':>10} {'replayed':>10}")
+    print(f"  {'probability':<40} {stored['probability']:>10.6f} {replayed['probability']:>10.6f}")
+    after = {reason["merchant_id"]: reason["contribution"] for reason in replayed["reasons"]}
+    for reason in stored["reasons"]:
+        name = reason["merchant_name"] or reason["merchant_id"]
+        again = after.get(reason["merchant_id"])
+        shown = "–" if again is None else f"{again:.4f}"
+        print(f"  {reason['direction'] + ' ' + name:<40.40} {reason['contribution']:>10.4f} {shown:>10}")
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", required=True, metavar="ID", help="the scored user")
+    parser.add_argument("--score-date", type=day, required=True, metavar="YYYY-MM-DD", help="the night of the score")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; see run_main."""
+    return run_main(_add_arguments, run, argv)
+
+
+if __name__ == "__main__" and (status := main()):
+    sys.exit(status)
