@@ -10,7 +10,6 @@ pictures and an MLflow run. A run that was stopped is simply started again: what
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,8 +64,8 @@ def _track(config: Config, found: dict[str, Series], reachable: float, docs: Pat
         run.params({"users": config.synthetic.users, "default_rate": config.synthetic.default_rate})
         run.metrics({"auc.reachable": reachable, **{f"auc.{name}": s.auc.value for name, s in found.items()}})
         run.metrics({f"ks.{name}": series.ks.value for name, series in found.items()})
-        run.document(json.loads(json.dumps({name: series.seeds for name, series in found.items()})), "auc_by_seed")
-        run.document({"markdown": (docs / "experiments.md").read_text(encoding="utf-8")}, "experiments")
+        run.document({name: list(map(float, series.seeds)) for name, series in found.items()}, "auc_by_seed.json")
+        run.document({"markdown": (docs / "experiments.md").read_text(encoding="utf-8")}, "experiments.json")
 
 
 def _parser() -> argparse.ArgumentParser:

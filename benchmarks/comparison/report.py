@@ -32,7 +32,7 @@ class Series(NamedTuple):
         cell: one of them.
         auc, ks: mean over seeds, of the users out of time.
         seeds: AUC of each.
-        epoch_seconds: median over epochs and seeds; None where there are no epochs.
+        epoch_seconds: of one core, median over epochs and seeds; None where there are no epochs.
     """
 
     cell: Cell
@@ -62,7 +62,7 @@ def gather(cells: Iterable[tuple[Cell, Path, dict[str, Any]]]) -> dict[str, Seri
             if not np.array_equal(label, saved["label"]):
                 raise SystemExit(f"{folder}: other users, or another order, than the first cell's")
             parts[cell.series].append((cell, *auc_and_ks(label, saved["probability"], counts)))
-        seconds[cell.series] += [epoch["seconds"] for epoch in result["epochs"]]
+        seconds[cell.series] += [epoch["cpu_seconds"] for epoch in result["epochs"]]
     return {
         name: Series(
             of[0][0],
@@ -159,7 +159,7 @@ def _ablations(title: str, found: dict[str, Series], changed: Sequence[tuple[str
     if whole is None or not there:
         return ""
     lines = [f"### {title}\n", f"LBSF at {LONGEST} days with one thing changed; AUC and its difference to the whole.\n"]
-    lines += ["| LBSF | seeds | AUC | difference | epoch seconds |", "|---|---:|---:|---:|---:|"]
+    lines += ["| LBSF | seeds | AUC | difference | CPU seconds an epoch |", "|---|---:|---:|---:|---:|"]
     for name, series in [("whole", whole), *there]:
         difference = "" if series is whole else f"{series.auc.minus(whole.auc):+.4f}"
         lines.append(
@@ -183,7 +183,7 @@ def _labels(found: dict[str, Series]) -> str:
 
 
 def _epochs(found: dict[str, Series]) -> str:
-    lines = ["### Epoch time\n", "Median seconds of a training epoch, one thread each, two networks at a time.\n"]
+    lines = ["### Epoch time\n", "Median CPU seconds of a training epoch: other work on the machine does not count.\n"]
     lines += [f"| model | {' | '.join(f'{days} days' for days in DAYS)} | 180 over 45 |", "|---|---:|---:|---:|---:|"]
     for network in _networks(found):
         of = [_at(found, network, days) for days in DAYS]
@@ -246,7 +246,7 @@ def _plot_epochs(found: dict[str, Series], path: Path) -> None:
         if of:
             colour = _colour(network, networks)
             axis.plot([s.cell.days for s in of], [s.epoch_seconds for s in of], "o-", color=colour, label=network)
-    axis.set(xlabel="days of history", ylabel="seconds an epoch", xticks=DAYS, ylim=(0, None))
+    axis.set(xlabel="days of history", ylabel="CPU seconds an epoch", xticks=DAYS, ylim=(0, None))
     axis.legend(frameon=False)
     _clean(axis)
     _save(picture, path)

@@ -162,7 +162,8 @@ class _Trainer:
     def epoch(self, let_ranks_change: Callable[[], None]) -> None:
         """Trains an epoch, or the rest of one, and evaluates on the validation split."""
         self.model.train()
-        begun, epoch, first = time.monotonic(), self.progress.epoch, self.progress.step
+        begun, begun_cpu = time.monotonic(), time.process_time()
+        epoch, first = self.progress.epoch, self.progress.step
         losses, every = self.progress.loss * first, self.plan.training.checkpoint_steps
         with closing(self._train_batches(epoch)) as packed:
             # The order of the users is the same as the first time, so the steps that are done had the first batches.
@@ -179,7 +180,7 @@ class _Trainer:
                     self._checkpoint(replace(self.progress, step=step + 1, loss=losses / (step + 1)))
                     let_ranks_change()
         self._agree_on_buffers()
-        seconds = time.monotonic() - begun
+        seconds, cpu_seconds = time.monotonic() - begun, time.process_time() - begun_cpu
         mean_loss = distributed.mean_over_ranks(losses / self.steps, "loss")
         metrics = self._validate()
         # The higher the better: the AUC, or a pretraining's loss turned round.
@@ -196,6 +197,7 @@ class _Trainer:
                 "train.loss": mean_loss,
                 **{f"validation.{name}": value for name, value in metrics.items()},
                 "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
                 "payments_per_second": feed.payments * self.ranks / seconds,
                 "data_wait_share": feed.seconds / seconds,
             }
