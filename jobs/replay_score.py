@@ -39,7 +39,7 @@ def run(job: Job, *, user: str, score_date: date) -> Summary:
     with job.step("replay_score") as summary:
         stored = _stored(job, user, score_date)
         model = job.tracker.of_version(stored["model_name"], stored["model_version"])
-        fold = F.col("as_of").eqNullSafe(F.lit(score_date)) & F.col("user_id").eqNullSafe(F.lit(user))
+        fold = (F.col("as_of") == F.lit(score_date)) & (F.col("user_id") == F.lit(user))
         version = int(stored["folds_version"])
         folds = job.warehouse.read(FOLDS, version).where(fold)
         try:
@@ -87,24 +87,26 @@ def _differences(stored: Row, replayed: Row) -> list[str]:
     found = []
     if not math.isclose(stored["probability"], replayed["probability"], rel_tol=0, abs_tol=PROBABILITY_TOLERANCE):
         found.append(f"probability {stored['probability']} was stored, {replayed['probability']} replayed")
-    before, after = ({r["merchant_id"]: r["contribution"] for r in row["reasons"]} for row in (stored, replayed))
+    before, after = _contributions(stored), _contributions(replayed)
     # Of two reasons as strong as each other, noise decides which is named last.
-    weakest = min((abs(value) for value in before.values()), default=0.0)
-    for merchant in before.keys() | after.keys():
+    weakest = min(map(abs, before.values()), default=0.0)
+    for merchant, contribution in sorted({**after, **before}.items()):
         one, other = before.get(merchant), after.get(merchant)
-        if one is None or other is None:
-            moved = abs(abs(one if one is not None else other or 0.0) - weakest)
-        else:
-            moved = abs(one - other)
-        if moved > CONTRIBUTION_TOLERANCE:
+        moved = abs(contribution) - weakest if one is None or other is None else one - other
+        if abs(moved) > CONTRIBUTION_TOLERANCE:
             found.append(f"reason {merchant}: {one} was stored, {other} replayed")
     return found
+
+
+def _contributions(scored: Row) -> dict[str, float]:
+    """By merchant_id."""
+    return {reason["merchant_id"]: reason["contribution"] for reason in scored["reasons"]}
 
 
 def _show(stored: Row, replayed: Row) -> None:
     print(f"  {'':<40} {'stored':>10} {'replayed':>10}")
     print(f"  {'probability':<40} {stored['probability']:>10.6f} {replayed['probability']:>10.6f}")
-    after = {reason["merchant_id"]: reason["contribution"] for reason in replayed["reasons"]}
+    after = _contributions(replayed)
     for reason in stored["reasons"]:
         name = reason["merchant_name"] or reason["merchant_id"]
         again = after.get(reason["merchant_id"])
