@@ -15,9 +15,10 @@ from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
 from lbsf.errors import InputError
-from lbsf.models.artifact import ModelCard, load_card, require_spec
+from lbsf.models.artifact import ModelCard, load_card, require_spec, require_thin_file
 from lbsf.schemas import FOLDS, SCORES
-from lbsf.scoring import ModelFiles, score_folds, with_rank
+from lbsf.schemas.scores import THIN_BAND
+from lbsf.scoring import ModelFiles, score_folds, with_change, with_rank
 from lbsf.session import settings_of
 
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
@@ -40,13 +41,18 @@ def run(job: Job, *, as_of: date) -> Summary:
         folds_version = warehouse.version(FOLDS)
         folds = warehouse.read(FOLDS, folds_version).where(F.col("as_of") == F.lit(as_of))
         champion = job.tracker.fetch(CHAMPION)
-        summary.rows_in = _check_folds(folds, as_of, load_card(champion.folder))
+        card = load_card(champion.folder)
+        require_thin_file(card)
+        summary.rows_in = _check_folds(folds, as_of, card)
+        since = _night_before(job, as_of)
+        earlier = None if since is None else warehouse.read(SCORES).where(F.col("score_date") == F.lit(since))
         # Spark's own 10,000 folds at a time would be gigabytes.
         with settings_of(job.spark, {ARROW_ROWS: str(scoring.batch_users)}):
             files = ModelFiles.read(champion.folder)
             # The ranks read the scores twice, and the network is far dearer than the disk.
-            raw = score_folds(folds, files, scoring.batch_users, scoring.reasons).persist()
-            scores = with_rank(raw, scoring).select(
+            raw = score_folds(folds, files, scoring.batch_users, scoring.reasons, since).persist()
+            changed = with_change(raw, earlier, since, champion.version)
+            scores = with_rank(changed, scoring.bands).select(
                 F.lit(as_of).alias("score_date"),
                 "*",
                 F.lit(champion.name).alias("model_name"),
@@ -57,12 +63,13 @@ def run(job: Job, *, as_of: date) -> Summary:
             warehouse.replace_day(SCORES, scores, as_of)
             raw.unpersist()
         scores_version = warehouse.version(SCORES)
-        bands, thin = _counts(warehouse.read(SCORES, scores_version).where(F.col("score_date") == F.lit(as_of)))
+        bands = _counts(warehouse.read(SCORES, scores_version).where(F.col("score_date") == F.lit(as_of)))
         summary.rows_out = sum(bands.values())
         summary.details = {
             "model": f"{champion.name} v{champion.version}",
             "bands": " ".join(f"{name}:{bands.get(name, 0):,}" for name in scoring.bands),
-            "thin files": thin,
+            "thin files": bands.get(THIN_BAND, 0),
+            "since": since or "no earlier night",
             "folds version": folds_version,
             "scores version": scores_version,
         }
@@ -79,10 +86,18 @@ def _check_folds(folds: DataFrame, as_of: date, card: ModelCard) -> int:
     return sum(specs.values())
 
 
-def _counts(scores: DataFrame) -> tuple[dict[str, int], int]:
-    """Users by band, and thin files."""
-    rows = scores.groupBy("band").agg(F.count("*").alias("users"), F.count_if("thin_file").alias("thin")).collect()
-    return {row["band"]: int(row["users"]) for row in rows}, sum(int(row["thin"]) for row in rows)
+def _night_before(job: Job, as_of: date) -> date | None:
+    """The last night before `as_of` that has scores."""
+    if not job.warehouse.exists(SCORES):
+        return None
+    earlier = job.warehouse.read(SCORES).where(F.col("score_date") < F.lit(as_of))
+    last = earlier.agg(F.max("score_date")).head()
+    return None if last is None else last[0]
+
+
+def _counts(scores: DataFrame) -> dict[str, int]:
+    """Users by band."""
+    return {row["band"]: int(row["count"]) for row in scores.groupBy("band").count().collect()}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -84,6 +84,7 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
                 train_on_ranks(plan, tracked)
                 metrics = _evaluate(plan, job.config.scoring, tracked)
                 _save_reference(plan, tracked)
+                _save_thin_file(plan, job.config.scoring, tracked)
                 model = job.tracker.register(tracked, output / "model", example)
             shutil.rmtree(output, ignore_errors=True)
         held_out = plan.held_out[-1] if plan.held_out else "validation"
@@ -240,6 +241,24 @@ def _save_reference(plan: TrainingPlan, tracked: Run) -> None:
         reference = make_reference(add(count(packed) for packed in batches), saved["probability"])
     reference.save(Path(plan.output) / "model")
     tracked.document(reference.model_dump(mode="json"), REFERENCE)
+
+
+def _save_thin_file(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> None:
+    """What the model says of users with too little history, on its card."""
+    import pyarrow as pa
+
+    from lbsf.models.artifact import load_card, save_card
+    from lbsf.training.thin_files import thin_file_of
+
+    names = ["label", "payments_kept", "merchants_kept"]
+    rows = pa.concat_tables(
+        [pq.read_table(path, columns=names, partitioning=None) for path in plan.splits["train"].files]
+    )
+    label, payments, merchants = (rows[name].to_numpy().astype(np.int64) for name in names)
+    thin = thin_file_of(label, payments, merchants, scoring.thin_file_payments, scoring.thin_file_merchants)
+    folder = Path(plan.output) / "model"
+    save_card(folder, load_card(folder).model_copy(update={"thin_file": thin}))
+    tracked.params({f"thin_file.{name}": value for name, value in thin})
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

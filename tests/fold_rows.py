@@ -12,7 +12,7 @@ import torch
 
 from lbsf.config.models import FoldConfig, ModelConfig
 from lbsf.loading.packed import SECONDS_PER_DAY, PackedFolds
-from lbsf.models.artifact import ModelCard
+from lbsf.models.artifact import ModelCard, ThinFile
 from lbsf.models.lbsf import LBSF
 
 torch.set_num_threads(1)  # networks this small only lose time to threads
@@ -30,6 +30,8 @@ FOLD = FoldConfig(
     row_group_users=32,
     through_spark=False,
 )
+# Users without payments alone.
+THIN = ThinFile(payments=1, merchants=1, probability=0.07)
 MODEL = ModelConfig(width=16, heads=2, sequence="none", relational_layers=2, dropout=0.1)
 
 Payment = dict[str, Any]
@@ -138,4 +140,4 @@ def small_model(seed: int = 0, model: ModelConfig = MODEL, fold: FoldConfig = FO
     with torch.no_grad():
         for weights in network.parameters():
             weights.add_(0.3 * torch.randn_like(weights))
-    return network.eval(), ModelCard(model=model, fold=fold, slope=0.8, intercept=-1.5)
+    return network.eval(), ModelCard(model=model, fold=fold, slope=0.8, intercept=-1.5, thin_file=THIN)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from lbsf.loading.packed import SECONDS_PER_DAY, Ints, PackedFolds, gather_ranges
@@ -41,7 +42,12 @@ class View(BaseModel):
 def last_days(packed: PackedFolds, days: int) -> PackedFolds:
     """The folds of a window of `days`: what folding with that window gives wherever no cap cut the longer one."""
     as_of = np.repeat(np.repeat(packed.as_of, packed.merchant_count), packed.merchant_len)
-    payments = np.flatnonzero(packed.paid_at >= as_of - days * SECONDS_PER_DAY)
+    return keep_payments(packed, packed.paid_at >= as_of - days * SECONDS_PER_DAY)
+
+
+def keep_payments(packed: PackedFolds, keep: npt.NDArray[np.bool_]) -> PackedFolds:
+    """The folds with the chosen payments alone, (P,) bool; merchants that lose all of theirs go too."""
+    payments = np.flatnonzero(keep)
     merchant = np.repeat(np.arange(len(packed.merchant_len)), packed.merchant_len)
     left = np.bincount(merchant[payments], minlength=len(packed.merchant_len))
     merchants = np.flatnonzero(left)
@@ -53,6 +59,21 @@ def last_days(packed: PackedFolds, days: int) -> PackedFolds:
         merchant_token_len=packed.merchant_token_len[merchants],
         merchant_token=packed.merchant_token[gather_ranges(packed.merchant_token_len, merchants)],
         **_payments(packed, payments),
+    )
+
+
+def merchants_alone(packed: PackedFolds, merchants: Ints) -> PackedFolds:
+    """The merchants at these positions, (R,), as R users who paid nobody else."""
+    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
+    return replace(
+        packed,
+        as_of=packed.as_of[user[merchants]],
+        merchant_count=np.ones(len(merchants), np.int64),
+        merchant_len=packed.merchant_len[merchants],
+        merchant_token_len=packed.merchant_token_len[merchants],
+        merchant_token=packed.merchant_token[gather_ranges(packed.merchant_token_len, merchants)],
+        label=None,
+        **_payments(packed, gather_ranges(packed.merchant_len, merchants)),
     )
 
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -14,10 +16,31 @@ from torch import Tensor
 
 from lbsf.config.models import FoldConfig, ModelConfig
 from lbsf.errors import InputError
+from lbsf.loading.packed import Ints
 from lbsf.models.lbsf import LBSF
 
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
+
+
+class ThinFile(BaseModel):
+    """Users of whom too little is known for the network to say anything, and what is said of them instead.
+
+    Attributes:
+        payments, merchants: a user with fewer of either is a thin file.
+        probability: of default, of each of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    payments: int
+    merchants: int
+    probability: float
+
+    def covers(self, payments: Ints, merchants: Ints) -> npt.NDArray[np.bool_]:
+        """Which users, (n,) of so many payments and merchants each, are thin files; (n,)."""
+        thin: npt.NDArray[np.bool_] = (payments < self.payments) | (merchants < self.merchants)
+        return thin
 
 
 class ModelCard(BaseModel):
@@ -27,6 +50,8 @@ class ModelCard(BaseModel):
         model: the network's sizes.
         fold: the folds that it reads; `fold.spec` must equal the folds' fold_spec.
         slope, intercept: calibration, probability = sigmoid(slope * logit + intercept).
+        thin_file: who is not scored by the network; None until the training's end, and of weights that no
+            label has seen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -35,6 +60,7 @@ class ModelCard(BaseModel):
     fold: FoldConfig
     slope: float
     intercept: float
+    thin_file: ThinFile | None = None
 
     def probability(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities of logits, same shape, float64."""
@@ -46,6 +72,11 @@ def save_model(folder: Path, model: LBSF, card: ModelCard) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
+    save_card(folder, card)
+
+
+def save_card(folder: Path, card: ModelCard) -> None:
+    """Writes the card into a saved model's folder, over the one that is there."""
     (folder / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 
@@ -87,3 +118,10 @@ def require_spec(card: ModelCard, fold_spec: str) -> None:
             f"the model reads folds of spec {card.fold.spec}, these are {fold_spec}: "
             "fold with the model's settings, or train a model on these folds"
         )
+
+
+def require_thin_file(card: ModelCard) -> ThinFile:
+    """What the card says of thin files. Raises InputError where it says nothing: no model to score users with."""
+    if card.thin_file is None:
+        raise InputError("the model's card says nothing of thin files: train the model again, with train_model")
+    return card.thin_file

@@ -57,17 +57,28 @@ class LBSF(nn.Module):
 
     def forward(self, batch: FoldBatch) -> Tensor:
         """Logits of default, (n,)."""
-        logits: Tensor = self.head(self.represent(batch)).squeeze(1)
-        return logits
+        return self.logits_of(self.merchant_vectors(batch), batch.merchant_count)
 
     def represent(self, batch: FoldBatch) -> Tensor:
         """What the head reads of each user, (n, features)."""
-        vectors, tally = self._vectors_and_tally(batch)
-        return self._pooled(list(self._groups(vectors, batch.merchant_count)), tally)
+        return self._represent(self.merchant_vectors(batch), batch.merchant_count)
+
+    def logits_of(self, vectors: Tensor, merchant_count: Tensor) -> Tensor:
+        """Logits of n users from their merchants' vectors.
+
+        Args:
+            vectors: (M, width + tallies), as merchant_vectors gives them.
+            merchant_count: (n,) int64, merchants of each user; sums to M.
+
+        Returns:
+            (n,).
+        """
+        logits: Tensor = self.head(self._represent(vectors, merchant_count)).squeeze(1)
+        return logits
 
     def related_to_users(self, batch: FoldBatch) -> tuple[Tensor, Tensor]:
         """(M, width) merchants after they have looked at each other; (n, features) users."""
-        vectors, tally = self._vectors_and_tally(batch)
+        vectors, tally = self._parts_and_tally(self.merchant_vectors(batch), batch.merchant_count)
         groups = list(self._groups(vectors, batch.merchant_count))
         related = in_order(
             [everyone[:, 1:][present] for _, everyone, present in groups],
@@ -75,10 +86,15 @@ class LBSF(nn.Module):
         )
         return related, self._pooled(groups, tally)
 
-    def _vectors_and_tally(self, batch: FoldBatch) -> tuple[Tensor, Tensor]:
-        """(M, width) merchants, (n, tallies) users."""
-        vectors, tallies = self.parts(self.merchant_vectors(batch))
-        return vectors, range_sum(tallies, owners(batch.merchant_count), len(batch))
+    def _represent(self, merchants: Tensor, count: Tensor) -> Tensor:
+        """(M, width + tallies) merchants -> (n, features) users."""
+        vectors, tally = self._parts_and_tally(merchants, count)
+        return self._pooled(list(self._groups(vectors, count)), tally)
+
+    def _parts_and_tally(self, merchants: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, width + tallies) merchants -> (M, width) what looks at others, (n, tallies) users."""
+        vectors, tallies = self.parts(merchants)
+        return vectors, range_sum(tallies, owners(count), len(count))
 
     def _groups(self, vectors: Tensor, count: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Groups of users with like many merchants: (g,) users, their (g, 1 + K, width) vectors, (g, K) bool."""

@@ -1,4 +1,4 @@
-"""A batch of folds to probabilities with their reasons: torch and numpy, no Spark."""
+"""A batch of folds to probabilities, their reasons, and what the newest payments did: torch and numpy, no Spark."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from lbsf.loading.packed import Ints, PackedFolds
-from lbsf.models.artifact import ModelCard
-from lbsf.models.batch import FoldBatch, owners
+from lbsf.loading.views import keep_payments
+from lbsf.models.artifact import ModelCard, require_thin_file
+from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.models.leave_one_out import logits_without_each
 from lbsf.models.relations import places, set_out
+from lbsf.scoring.fields import Floats, logits_without_fields, strongest_field
 
 # Merchant vectors that pass through the network at once: bounds the memory, and fits a core's cache.
 VECTORS_AT_ONCE = 8_192
@@ -29,44 +31,88 @@ class BatchScores:
     """Scores of n users with R reasons in all.
 
     Attributes:
-        probability: (n,) float64, calibrated.
+        probability: (n,) float64, calibrated; of a thin file the card's.
+        thin_file: (n,) bool.
         reason_count: (n,) int64, reasons of each user; sums to R.
         reason_merchant: (R,) int64, positions among the batch's M merchants, the strongest reason first.
         contribution: (R,) float64, calibrated log-odds with all merchants less those without this one.
+        reason_field: (R,) int64, position in REASON_FIELDS of the field that did most of it, or NO_FIELD.
+        new_payments: (n,) int64, payments since `since`; None where that was not asked for.
+        by_new_payments: (n,) float64, calibrated log-odds with those payments less those without; None likewise.
     """
 
-    probability: npt.NDArray[np.float64]
+    probability: Floats
+    thin_file: npt.NDArray[np.bool_]
     reason_count: Ints
     reason_merchant: Ints
-    contribution: npt.NDArray[np.float64]
+    contribution: Floats
+    reason_field: Ints
+    new_payments: Ints | None
+    by_new_payments: Floats | None
 
 
-def score_batch(model: LBSF, card: ModelCard, packed: PackedFolds, reasons: int) -> BatchScores:
+def score_batch(
+    model: LBSF, card: ModelCard, packed: PackedFolds, reasons: int, since: int | None = None
+) -> BatchScores:
     """Scores users and names the merchants that moved each score most.
 
     A merchant's contribution is exact: what the user's log-odds lose when that merchant is taken out
     of the fold (leave-one-out). Merchants fold apart from each other, so each is encoded once and
-    only the relations among the others are worked out again.
+    only the relations among the others are worked out again. Which of its fields did most of that is found
+    by making one field at a time unremarkable (lbsf.scoring.fields).
 
     Args:
         model: the network; put into evaluation mode.
-        card: the model's card, for its calibration.
+        card: the model's card, for its calibration and its thin files.
         packed: folds of n users.
         reasons: most merchants named per user, by absolute contribution, then by merchant_id. A
-            merchant whose contribution rounds to nothing is not named.
+            merchant whose contribution rounds to nothing is not named, nor is any of a thin file.
+        since: seconds since 1970-01-01 UTC, from when on payments are new; None: not asked for.
+
+    Raises:
+        InputError: the card says nothing of thin files.
+        ValueError: the network gave a score that is no number.
     """
     model.eval()
+    thin_file = require_thin_file(card)
+    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
+    payments = np.bincount(user, packed.merchant_len, minlength=len(packed)).astype(np.int64)
+    thin = thin_file.covers(payments, packed.merchant_count)
     with torch.inference_mode():
         batch = FoldBatch.from_packed(packed)
-        logits, without = leave_one_out(model, model.merchant_vectors(batch), batch.merchant_count)
-        probability = card.probability(logits).numpy()
-        user = owners(batch.merchant_count)
-        moved = card.slope * (logits[user].double() - without.double())
-    if not np.isfinite(probability).all():
-        raise ValueError("the model gave a score that is no number")
-    contribution = np.round(moved.numpy(), CONTRIBUTION_DECIMALS)
-    count, merchant = _strongest(contribution, user.numpy(), len(packed), reasons)
-    return BatchScores(probability, count, merchant, contribution[merchant])
+        vectors = model.merchant_vectors(batch)
+        logits, without = leave_one_out(model, vectors, batch.merchant_count)
+        probability = np.where(thin, thin_file.probability, card.probability(logits).numpy())
+        if not np.isfinite(probability).all():
+            raise ValueError("the model gave a score that is no number")
+        moved = _log_odds(card, logits[torch.from_numpy(user)] - without)
+        count, merchant = _strongest(np.where(thin[user], 0.0, moved), user, len(packed), reasons)
+        of_reason = logits[torch.from_numpy(user[merchant])][:, None]
+        neutral = logits_without_fields(model, packed, vectors, merchant, card.fold.window_days)
+        field = strongest_field(_log_odds(card, of_reason - neutral), moved[merchant])
+        new_payments, by_new = (None, None) if since is None else _newest(model, card, packed, logits, since)
+    return BatchScores(probability, thin, count, merchant, moved[merchant], field, new_payments, by_new)
+
+
+def _log_odds(card: ModelCard, difference: Tensor) -> Floats:
+    """A difference of logits in calibrated log-odds, to the decimals that are kept; the same shape."""
+    found: Floats = np.round(card.slope * difference.double().numpy(), CONTRIBUTION_DECIMALS) + 0.0
+    return found
+
+
+def _newest(model: LBSF, card: ModelCard, packed: PackedFolds, logits: Tensor, since: int) -> tuple[Ints, Floats]:
+    """Of each user, payments from `since` on and what they do to the log-odds: (n,), (n,)."""
+    new = packed.paid_at >= since
+    payer = np.repeat(np.repeat(np.arange(len(packed)), packed.merchant_count), packed.merchant_len)
+    count = np.bincount(payer[new], minlength=len(packed)).astype(np.int64)
+    did = np.zeros(len(packed))
+    # Most users paid nothing since last night: nothing is worked out again for them.
+    chosen = np.flatnonzero(count)
+    if len(chosen):
+        before = packed.take(chosen)
+        without = model(FoldBatch.from_packed(keep_payments(before, before.paid_at < since)))
+        did[chosen] = _log_odds(card, logits[torch.from_numpy(chosen)] - without)
+    return count, did
 
 
 def leave_one_out(model: LBSF, vectors: Tensor, merchant_count: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -11,27 +12,40 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql.types import ArrayType, DoubleType, IntegerType, StringType, StructField, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+)
 
-from lbsf.loading.packed import LIST_COLUMNS, PackedFolds
+from lbsf.loading.packed import LIST_COLUMNS, SECONDS_PER_DAY, PackedFolds
 from lbsf.models.artifact import CARD, WEIGHTS, ModelCard, load_model
 from lbsf.models.lbsf import LBSF
-from lbsf.schemas.scores import REASON
-from lbsf.scoring.explain import score_batch
+from lbsf.schemas.scores import REASON, REASON_FIELDS
+from lbsf.scoring.explain import BatchScores, score_batch
+from lbsf.scoring.fields import NO_FIELD
+from lbsf.scoring.words import reason_texts
 
 # Probabilities are kept to this many decimals. Ranks over the night then need at most 10^6 counts,
 # and float noise between two runs is not seen.
 PROBABILITY_DECIMALS = 6
 
-READ_COLUMNS = ("user_id", "as_of", "merchant_id", "merchant_name", *LIST_COLUMNS, "payments_kept", "merchants_kept")
+READ_COLUMNS = ("user_id", "as_of", "merchant_id", "merchant_name", *LIST_COLUMNS, "payments_version")
 
 RAW_SCORES = StructType(
     [
         StructField("user_id", StringType(), False),
         StructField("probability", DoubleType(), False),
         StructField("reasons", ArrayType(REASON, containsNull=False), False),
-        StructField("payments_kept", IntegerType(), False),
-        StructField("merchants_kept", IntegerType(), False),
+        StructField("thin_file", BooleanType(), False),
+        StructField("new_payments", IntegerType(), True),
+        StructField("by_new_payments", DoubleType(), True),
+        StructField("payments_version", LongType(), False),
     ]
 )
 
@@ -48,7 +62,9 @@ class ModelFiles(NamedTuple):
         return ModelFiles((folder / WEIGHTS).read_bytes(), (folder / CARD).read_bytes())
 
 
-def score_folds(folds: DataFrame, model: ModelFiles, batch_users: int, reasons: int) -> DataFrame:
+def score_folds(
+    folds: DataFrame, model: ModelFiles, batch_users: int, reasons: int, since: date | None = None
+) -> DataFrame:
     """Scores every row of `folds`.
 
     A user's score depends on no other user. The model's bytes travel with the task (Spark broadcasts
@@ -59,17 +75,19 @@ def score_folds(folds: DataFrame, model: ModelFiles, batch_users: int, reasons: 
         model: the model's files.
         batch_users: users that pass through the network at once.
         reasons: most reasons per user.
+        since: day from which on payments are new; None: not asked for.
 
     Returns:
-        One row a fold: user_id, probability (calibrated, PROBABILITY_DECIMALS decimals), reasons,
-        payments_kept, merchants_kept. Costly: persist it where it is used twice.
+        One row a fold, RAW_SCORES: probability calibrated, with PROBABILITY_DECIMALS decimals; new_payments and
+        by_new_payments null without `since`. Costly: persist it where it is used twice.
     """
+    seconds = None if since is None else (since - date(1970, 1, 1)).days * SECONDS_PER_DAY
 
     def score_partition(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         network, card = _rebuild(model)
         for rows in batches:
             for start in range(0, rows.num_rows, batch_users):
-                yield _score_rows(network, card, rows.slice(start, batch_users), reasons)
+                yield _score_rows(network, card, rows.slice(start, batch_users), reasons, seconds)
 
     return folds.select(*READ_COLUMNS).mapInArrow(score_partition, RAW_SCORES)
 
@@ -87,27 +105,44 @@ def _rebuild(model: ModelFiles) -> tuple[LBSF, ModelCard]:
         return load_model(Path(folder))
 
 
-def _score_rows(network: LBSF, card: ModelCard, rows: pa.RecordBatch, reasons: int) -> pa.RecordBatch:
+def _score_rows(
+    network: LBSF, card: ModelCard, rows: pa.RecordBatch, reasons: int, since: int | None
+) -> pa.RecordBatch:
     """Rows of the folds table to rows of RAW_SCORES."""
-    scores = score_batch(network, card, PackedFolds.from_arrow(rows), reasons)
-    merchant = pa.array(scores.reason_merchant)
-    named = pa.StructArray.from_arrays(
-        [
-            rows.column("merchant_id").flatten().take(merchant),
-            rows.column("merchant_name").flatten().take(merchant),
-            pa.array(np.where(scores.contribution > 0, "raises", "lowers"), pa.string()),
-            pa.array(scores.contribution),
-        ],
-        names=REASON.names,
-    )
+    packed = PackedFolds.from_arrow(rows)
+    scores = score_batch(network, card, packed, reasons, since)
     offsets = np.concatenate([[0], np.cumsum(scores.reason_count)]).astype(np.int32)
+    nothing = pa.nulls(len(packed))
     return pa.RecordBatch.from_arrays(
         [
             rows.column("user_id"),
             pa.array(np.round(scores.probability, PROBABILITY_DECIMALS)),
-            pa.ListArray.from_arrays(pa.array(offsets), named),
-            rows.column("payments_kept"),
-            rows.column("merchants_kept"),
+            pa.ListArray.from_arrays(pa.array(offsets), _reasons(scores, packed, rows)),
+            pa.array(scores.thin_file),
+            (nothing if since is None else pa.array(scores.new_payments)).cast(pa.int32()),
+            (nothing if since is None else pa.array(scores.by_new_payments)).cast(pa.float64()),
+            rows.column("payments_version"),
         ],
         names=RAW_SCORES.names,
+    )
+
+
+def _reasons(scores: BatchScores, packed: PackedFolds, rows: pa.RecordBatch) -> pa.StructArray:
+    """All reasons of a batch, as REASON."""
+    merchant = pa.array(scores.reason_merchant)
+    ids = rows.column("merchant_id").flatten().take(merchant)
+    names = rows.column("merchant_name").flatten().take(merchant)
+    shown = [name or one for name, one in zip(names.to_pylist(), ids.to_pylist(), strict=True)]
+    fields = [None if field == NO_FIELD else REASON_FIELDS[field] for field in scores.reason_field.tolist()]
+    texts = reason_texts(packed, scores.reason_merchant, shown, scores.contribution, scores.reason_field)
+    return pa.StructArray.from_arrays(
+        [
+            ids,
+            names,
+            pa.array(np.where(scores.contribution > 0, "raises", "lowers"), pa.string()),
+            pa.array(scores.contribution),
+            pa.array(fields, pa.string()),
+            pa.array(texts, pa.string()),
+        ],
+        names=REASON.names,
     )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
 
 import pytest
-from fold_rows import AS_OF, FOLD, in_table, pack, random_rows, small_model
+from fold_rows import AS_OF, FOLD, THIN, in_table, pack, random_rows, small_model
 from pyspark.sql import functions as F
 
 from jobs import score_users
 from jobs.common import Job
 from lbsf.errors import InputError
 from lbsf.schemas import FOLDS, SCORES
+from lbsf.schemas.scores import THIN_BAND
 from lbsf.scoring import score_batch
 
 NEXT = date(2025, 7, 2)
+LATER = date(2025, 7, 5)
 
 
 def write_folds(job: Job, as_of: date, users: int = 40, **changes: object) -> list[dict[str, object]]:
@@ -33,13 +36,17 @@ def test_a_night_is_scored_by_the_champion(champion_job: Job, capsys: pytest.Cap
     expected = score_batch(*small_model(), pack(rows), reasons=job.config.scoring.reasons)
     assert [row["probability"] for row in scores] == pytest.approx(expected.probability, abs=2e-6)
     assert [len(row["reasons"]) for row in scores] == expected.reason_count.tolist()
+    thin = [row["payments_kept"] == 0 for row in rows]
+    assert [row["thin_file"] for row in scores] == thin and 0 < sum(thin) < len(thin)
+    assert all(row["change"] is None and row["payments_version"] == 0 for row in scores)
     limits = job.config.scoring.bands
     for row in scores:
+        if row["thin_file"]:
+            assert (row["band"], row["percentile"], row["probability"]) == (THIN_BAND, None, THIN.probability)
+            continue
         assert row["band"] == next(name for name, limit in limits.items() if row["probability"] <= limit)
-        below = sum(other["probability"] < row["probability"] for other in scores)
-        assert row["percentile"] == pytest.approx(100 * below / len(scores))
-    thin = [row["payments_kept"] < 10 or row["merchants_kept"] < 3 for row in rows]  # type: ignore[operator]
-    assert [row["thin_file"] for row in scores] == thin and 0 < sum(thin) < len(thin)
+        below = sum(other["probability"] < row["probability"] for other in scores if not other["thin_file"])
+        assert row["percentile"] == pytest.approx(100 * below / (len(scores) - sum(thin)))
     assert {(row["score_date"], row["model_name"], row["model_version"], row["folds_version"]) for row in scores} == {
         (AS_OF, "lbsf", "1", 0)
     }
@@ -47,8 +54,36 @@ def test_a_night_is_scored_by_the_champion(champion_job: Job, capsys: pytest.Cap
     assert (summary.rows_in, summary.rows_out) == (40, 40)
     assert summary.details["thin files"] == sum(thin)
     counts = {name: sum(row["band"] == name for row in scores) for name in limits}
+    assert summary.details["since"] == "no earlier night"
     assert summary.details["bands"] == " ".join(f"{name}:{count}" for name, count in counts.items())
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
+
+
+def test_the_second_night_says_what_changed_since_the_first(champion_job: Job) -> None:
+    job = champion_job
+    write_folds(job, AS_OF, users=30)
+    score_users.run(job, as_of=AS_OF)
+    write_folds(job, LATER)
+    summary = score_users.run(job, as_of=LATER)
+    assert summary.details["since"] == AS_OF
+    scores = job.warehouse.read(SCORES)
+    first = {row["user_id"]: row for row in scores.where(F.col("score_date") == F.lit(AS_OF)).collect()}
+    second = scores.where(F.col("score_date") == F.lit(LATER)).collect()
+    assert len(second) == 40
+    for row in second:
+        before = first.get(row["user_id"])
+        if before is None or row["thin_file"]:
+            assert row["change"] is None
+            continue
+        assert (row["change"]["since"], row["change"]["probability"]) == (AS_OF, before["probability"])
+        # The same payments were folded on both days: none is new, all are older.
+        assert (row["change"]["new_payments"], row["change"]["by_new_payments"]) == (0, 0.0)
+        moved = math.log(row["probability"] / (1 - row["probability"]))
+        moved -= math.log(before["probability"] / (1 - before["probability"]))
+        assert row["change"]["contribution"] == pytest.approx(moved, abs=1e-3)
+    assert sum(row["change"] is not None for row in second) > 20
+    # Scored again, the first night still has nothing before it.
+    assert score_users.run(job, as_of=AS_OF).details["since"] == "no earlier night"
 
 
 def test_a_rerun_replaces_its_own_night_alone(champion_job: Job) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fold_rows import fold_row, pack, payment, random_rows, small_model
+from fold_rows import THIN, fold_row, pack, payment, random_rows, small_model
 
+from lbsf.errors import InputError
 from lbsf.models.batch import FoldBatch
 from lbsf.scoring import BatchScores, explain, score_batch
 
@@ -110,13 +111,14 @@ def test_probabilities_are_calibrated_by_the_card() -> None:
         expected = 1 / (
             1 + np.exp(-(card.slope * model(FoldBatch.from_packed(packed)).double().numpy() + card.intercept))
         )
+    expected[packed.merchant_count == 0] = THIN.probability
     assert score_batch(model.train(), card, packed, reasons=1).probability == pytest.approx(expected, abs=1e-6)
 
 
 def test_users_without_payments_and_no_users_at_all() -> None:
     model, card = small_model()
     empty = score_batch(model, card, pack([fold_row("a", {}), fold_row("b", {})]), reasons=3)
-    assert empty.reason_count.tolist() == [0, 0] and empty.probability[0] == empty.probability[1]
+    assert empty.reason_count.tolist() == [0, 0] and empty.probability.tolist() == [THIN.probability] * 2
     none = score_batch(model, card, pack(random_rows(2, seed=6)).take(np.array([], np.int64)), reasons=3)
     assert len(none.probability) == len(none.reason_count) == len(none.reason_merchant) == 0
 
@@ -127,3 +129,59 @@ def test_a_score_that_is_no_number_is_never_handed_on() -> None:
         model.user.fill_(float("nan"))
     with pytest.raises(ValueError, match="no number"):
         score_batch(model, card, pack(random_rows(2, seed=7)), reasons=3)
+
+
+def test_a_thin_file_has_the_cards_probability_and_no_reasons() -> None:
+    model, card = small_model()
+    rows = random_rows(30, seed=8)
+    limits = THIN.model_copy(update={"payments": 10, "merchants": 3, "probability": 0.123})
+    full = score_batch(model, card, pack(rows), reasons=2)
+    scores = score_batch(model, card.model_copy(update={"thin_file": limits}), pack(rows), reasons=2)
+    thin = [row["payments_kept"] < 10 or row["merchants_kept"] < 3 for row in rows]
+    assert scores.thin_file.tolist() == thin and 3 < sum(thin) < 27
+    assert set(scores.probability[thin]) == {0.123}
+    assert scores.reason_count[thin].tolist() == [0] * sum(thin)
+    others = ~np.array(thin)
+    assert scores.probability[others].tolist() == full.probability[others].tolist()
+    assert scores.reason_count[others].tolist() == full.reason_count[others].tolist()
+
+
+def test_a_card_that_says_nothing_of_thin_files_scores_nobody() -> None:
+    model, card = small_model()
+    with pytest.raises(InputError, match="train the model again"):
+        score_batch(model, card.model_copy(update={"thin_file": None}), pack(random_rows(2, seed=7)), reasons=3)
+
+
+def test_new_payments_are_weighed_by_scoring_without_them() -> None:
+    model, card = small_model()
+    rows = random_rows(20, seed=9)
+    since = int(pack(rows).as_of[0]) - 30 * 86_400
+    scores = score_batch(model, card, pack(rows), reasons=1, since=since)
+    assert scores.new_payments is not None and scores.by_new_payments is not None
+    for user, row in enumerate(rows):
+        new = [number for number, paid_at in enumerate(row["paid_at"]) if paid_at >= since]
+        assert scores.new_payments[user] == len(new)
+        both = pack([row, without_payments(row, since)])
+        with torch.inference_mode():
+            logits = card.slope * model(FoldBatch.from_packed(both)).double()
+        assert scores.by_new_payments[user] == pytest.approx(float(logits[0] - logits[1]), **SAME)
+    assert 5 < np.count_nonzero(scores.by_new_payments) < 20
+
+
+def without_payments(row: dict[str, Any], since: int) -> dict[str, Any]:
+    """The row of the same user a while earlier, with today's as_of."""
+    merchants: dict[str, list[Any]] = {}
+    names, place, words = {}, 0, 0
+    for number, merchant_id in enumerate(row["merchant_id"]):
+        for _ in range(row["merchant_len"][number]):
+            before = sum(row["description_token_len"][:place])
+            described = row["description_token"][before : before + row["description_token_len"][place]]
+            days = (pack([row]).as_of[0] - row["paid_at"][place]) / 86_400
+            if row["paid_at"][place] < since:
+                fields = (row["amount_cents"][place], row["category"][place], row["channel"][place], tuple(described))
+                merchants.setdefault(merchant_id, []).append(payment(days, *fields))
+            place += 1
+        count = row["merchant_token_len"][number]
+        names[merchant_id] = tuple(row["merchant_token"][words : words + count])
+        words += count
+    return fold_row(row["user_id"], merchants, names=names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lbsf.config import Config
 from lbsf.models.artifact import save_model
 from lbsf.schemas import FOLDS
+from lbsf.schemas.scores import REASON_FIELDS, THIN_BAND
 from lbsf.scoring import ModelFiles, score_batch, score_folds, with_rank
 from lbsf.scoring.rank import band
 
@@ -45,33 +46,32 @@ def test_tasks_score_like_one_process_whatever_the_partitions(spark: SparkSessio
             assert reason["merchant_id"] == merchants[expected.reason_merchant[place]]
             assert reason["merchant_name"] == f"Name of {reason['merchant_id']}"
             assert reason["contribution"] == pytest.approx(expected.contribution[place], abs=2e-4)
+            assert reason["text"].startswith(f"Name of {reason['merchant_id']}: ")
+            assert reason["field"] in (None, *REASON_FIELDS)
             assert reason["direction"] == ("raises" if reason["contribution"] > 0 else "lowers")
             place += 1
-        assert (row["payments_kept"], row["merchants_kept"]) == (
-            rows[user]["payments_kept"],
-            rows[user]["merchants_kept"],
-        )
+        assert row["thin_file"] == (rows[user]["payments_kept"] == 0)
+        assert row["payments_version"] == 0
 
 
-def ranked(spark: SparkSession, probabilities: list[float], config: Config) -> DataFrame:
-    rows = [(f"u{place:03d}", value, [], 10, 3) for place, value in enumerate(probabilities)]
-    columns = "user_id string, probability double, reasons array<int>, payments_kept int, merchants_kept int"
-    return with_rank(spark.createDataFrame(rows, columns), config.scoring)
+def ranked(spark: SparkSession, probabilities: list[float], thin: Sequence[int] = ()) -> DataFrame:
+    rows = [(f"u{place:03d}", value, place in thin) for place, value in enumerate(probabilities)]
+    return with_rank(spark.createDataFrame(rows, "user_id string, probability double, thin_file boolean"), BANDS)
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=30))
-def test_percentile_is_the_share_of_users_below(spark: SparkSession, config: Config, steps: list[int]) -> None:
+def test_percentile_is_the_share_of_users_below(spark: SparkSession, steps: list[int]) -> None:
     probabilities = [step / 30 for step in steps]
     kept = [round(value, 6) for value in probabilities]
     expected = [100 * sum(other < value for other in kept) / len(kept) for value in kept]
-    rows = ranked(spark, kept, config).orderBy("user_id").collect()
+    rows = ranked(spark, kept).orderBy("user_id").collect()
     assert [row["percentile"] for row in rows] == pytest.approx(expected, abs=1e-9)
 
 
-def test_neighbouring_probabilities_keep_their_ranks(spark: SparkSession, config: Config) -> None:
+def test_neighbouring_probabilities_keep_their_ranks(spark: SparkSession) -> None:
     # The last decimal that is kept separates users; 0.000003 * 10**6 is 2.9999999999999996.
-    rows = ranked(spark, [0.000003, 0.000002, 0.000004, 1.0], config).orderBy("user_id").collect()
+    rows = ranked(spark, [0.000003, 0.000002, 0.000004, 1.0]).orderBy("user_id").collect()
     assert [row["percentile"] for row in rows] == [25.0, 0.0, 50.0, 75.0]
 
 
@@ -82,15 +82,9 @@ def test_a_limit_belongs_to_its_own_band(spark: SparkSession) -> None:
     assert {row["probability"]: row["band"] for row in found} == values
 
 
-def test_a_thin_file_has_too_few_payments_or_merchants(spark: SparkSession, config: Config) -> None:
-    limits = config.scoring.thin_file_payments, config.scoring.thin_file_merchants
-    assert limits == (10, 3)
-    rows = [
-        ("at both limits", 0.1, 10, 3, False),
-        ("one payment short", 0.1, 9, 3, True),
-        ("one merchant short", 0.1, 10, 2, True),
-        ("nothing", 0.1, 0, 0, True),
-    ]
-    columns = "user_id string, probability double, payments_kept int, merchants_kept int, expected boolean"
-    for row in with_rank(spark.createDataFrame(rows, columns), config.scoring).collect():
-        assert row["thin_file"] == row["expected"], row["user_id"]
+def test_thin_files_stand_outside_the_ranks(spark: SparkSession) -> None:
+    rows = ranked(spark, [0.3, 0.07, 0.2, 0.07, 0.6], thin=[1, 3]).orderBy("user_id").collect()
+    assert [row["percentile"] for row in rows] == [pytest.approx(100 / 3), None, 0.0, None, pytest.approx(200 / 3)]
+    assert [row["band"] for row in rows] == ["B", THIN_BAND, "B", THIN_BAND, "C"]
+    everyone = ranked(spark, [0.07, 0.07], thin=[0, 1]).collect()
+    assert [row["percentile"] for row in everyone] == [None, None]
