@@ -67,9 +67,7 @@ class SequenceNetwork(nn.Module):
         if backbone not in _BUILDERS:
             raise InputError(f"no backbone is called {backbone}; there are {', '.join(BACKBONES)}")
         width = model.width
-        self.payments = PaymentEncoder(
-            width, fold.category_buckets, fold.channel_buckets, fold.token_buckets, fold.window_days
-        )
+        self.payments = PaymentEncoder(model, fold)
         self.user = nn.Parameter(torch.zeros(width))
         try:
             self.backbone = _BUILDERS[backbone](model)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lbsf.config.models import FoldConfig, ModelConfig
 from lbsf.models.batch import FoldBatch, range_sum, starts
 
 DAY = 86_400
@@ -44,16 +45,23 @@ def day_of_month(days: Tensor) -> Tensor:
 
 
 class TokenBag(nn.Module):
-    """The mean embedding of a short list of hashed words; zeros for an empty list."""
+    """The mean embedding of a short list of hashed words; zeros for an empty list.
 
-    def __init__(self, buckets: int, width: int):
+    In training a share of the lists is hidden, each as if it were empty: words that stand for one merchant alone
+    are learnt by heart from a few users, and the other fields must do without them.
+    """
+
+    def __init__(self, buckets: int, width: int, hidden: float):
         super().__init__()
+        self.hidden = hidden
         self.bag = nn.EmbeddingBag(buckets, width, mode="mean")
         nn.init.normal_(self.bag.weight, std=0.1)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(W,) words cut by (E,) lengths -> (E, width)."""
         pooled: Tensor = self.bag(tokens, starts(lengths))
+        if self.training and self.hidden:
+            pooled = pooled * (torch.rand(len(pooled), 1, device=pooled.device) >= self.hidden)
         return pooled
 
 
@@ -70,19 +78,20 @@ class PaymentEncoder(nn.Module):
     age_knots: Tensor
     gap_knots: Tensor
 
-    def __init__(self, width: int, category_buckets: int, channel_buckets: int, token_buckets: int, window_days: int):
+    def __init__(self, model: ModelConfig, fold: FoldConfig):
         super().__init__()
+        width, window_days = model.width, fold.window_days
         self.register_buffer("amount_knots", torch.linspace(0.0, math.log1p(1e6), 17), persistent=False)
         self.register_buffer("age_knots", torch.linspace(0.0, float(window_days), 13), persistent=False)
         self.register_buffer("gap_knots", torch.linspace(0.0, math.log1p(float(window_days)), 13), persistent=False)
         numbers = 16 + 12 + 12 + 5
         self.numbers = nn.Linear(numbers, width)
-        self.category = nn.Embedding(category_buckets, width)
-        self.channel = nn.Embedding(channel_buckets, width)
+        self.category = nn.Embedding(fold.category_buckets, width)
+        self.channel = nn.Embedding(fold.channel_buckets, width)
         self.hour = nn.Embedding(24, width)
         self.weekday = nn.Embedding(7, width)
         self.month_day = nn.Embedding(31, width)
-        self.description = TokenBag(token_buckets, width)
+        self.description = TokenBag(fold.token_buckets, width, model.hidden_words)
         self.fuse = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         # What is bought says most; a random clock should not drown it at the start.
         for table, std in ((self.category, 0.5), (self.channel, 0.1), (self.hour, 0.1)):

@@ -43,9 +43,7 @@ class LBSF(nn.Module):
     def __init__(self, model: ModelConfig, fold: FoldConfig):
         super().__init__()
         width = model.width
-        self.payments = PaymentEncoder(
-            width, fold.category_buckets, fold.channel_buckets, fold.token_buckets, fold.window_days
-        )
+        self.payments = PaymentEncoder(model, fold)
         self.merchants = MerchantEncoder(model, fold.token_buckets)
         self.user = nn.Parameter(torch.zeros(width))
         self.relations = nn.ModuleList(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from lbsf.loading.packed import PackedFolds, gather_ranges
 from lbsf.models.batch import FoldBatch, range_softmax
-from lbsf.models.fields import day_of_month
+from lbsf.models.fields import TokenBag, day_of_month
 from lbsf.models.lbsf import LBSF, MERCHANTS_SCALE
 from lbsf.models.merchants import MEMORIES, Recurrent, WithinMerchant, merchant_statistics
 from lbsf.models.relations import RelationalLayer
@@ -185,3 +185,15 @@ def test_day_of_month_agrees_with_the_calendar() -> None:
     days = np.arange(np.datetime64("1960-01-01"), np.datetime64("2105-01-01"))  # leap centuries and before 1970
     expected = (days - days.astype("datetime64[M]")).astype(int) + 1
     assert day_of_month(torch.from_numpy(days.astype(np.int64))).tolist() == expected.tolist()
+
+
+def test_words_are_hidden_in_training_alone() -> None:
+    torch.manual_seed(3)
+    bag = TokenBag(32, 8, hidden=0.5)
+    tokens, lengths = torch.randint(1, 32, (2_000,)), torch.full((1_000,), 2)
+    whole = bag.eval()(tokens, lengths)
+    hidden = bag.train()(tokens, lengths)
+    there = (hidden != 0).any(dim=1)
+    assert 400 < int(there.sum()) < 600
+    assert torch.equal(hidden[there], whole[there])
+    assert bool((TokenBag(32, 8, hidden=0.0).train()(tokens, lengths) != 0).any(dim=1).all())
