@@ -11,10 +11,12 @@ from lbsf.training.plan import Split, TrainingPlan
 
 DAYS = (45, 90, 180)
 LONGEST = DAYS[-1]
-# Networks that are cheap enough for every length of history and every seed; the others see all 180 days once.
-AT_EVERY_LENGTH = ("lbsf", "lightgbm", "fusion", "gru", "transformer")
+# Cheap enough for every length of history and every seed.
+AT_EVERY_SEED = ("lbsf", "lightgbm", "fusion")
+# Sequence models that are trained at every length, with one seed; the others see all 180 days once.
+AT_EVERY_LENGTH = ("gru", "transformer")
 # Each network is trained at both, once, and goes on with the one that the validation split prefers.
-LEARNING_RATES = (0.002, 0.0007)
+LEARNING_RATES = (0.003, 0.001)
 LABELS = (500, 1_000, 2_000, 4_000, 8_000)
 # Not trained by steps: LightGBM alone, and weighed with LBSF.
 TREES = ("lightgbm", "fusion")
@@ -117,12 +119,11 @@ def grid(
 def _history(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
     for seed in seeds:
         for days in reversed(DAYS):
-            for network in AT_EVERY_LENGTH:
-                if network in ("lbsf", *TREES) or network in backbones:
-                    yield Cell(network, days, seed, unfolded=network in backbones)
+            for network in AT_EVERY_SEED:
+                yield Cell(network, days, seed)
     for network in backbones:
-        if network not in AT_EVERY_LENGTH:
-            yield Cell(network, LONGEST, seeds[0], unfolded=True)
+        for days in reversed(DAYS) if network in AT_EVERY_LENGTH else (LONGEST,):
+            yield Cell(network, days, seeds[0], unfolded=True)
 
 
 def _parts(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
