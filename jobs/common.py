@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import inspect
 import logging
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lbsf.config import Config, load_config
-from lbsf.errors import FindingError, UserError
+from lbsf.errors import FindingError, InputError, UserError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -104,6 +105,24 @@ class Job:
         yield summary
         summary.seconds = time.monotonic() - started
         print(summary, flush=True)
+
+
+@contextmanager
+def alone(folder: Path, what: str, refusal: str) -> Iterator[None]:
+    """Keeps other processes that ask for the same out of `folder`, which is made where it is missing.
+
+    Raises:
+        InputError: another one is there; says `refusal`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{what}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: {refusal}") from None
+        except OSError:
+            pass  # A mounted storage that knows no locks: nobody is kept out there.
+        yield
 
 
 def day(text: str) -> date:

@@ -8,7 +8,6 @@ registration goes on from its last checkpoint when the same command is given aga
 from __future__ import annotations
 
 import argparse
-import fcntl
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 
-from jobs.common import Job, Summary, run_main
+from jobs.common import Job, Summary, alone, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES
@@ -72,7 +71,7 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
         # Named by the plan, so that the same command finds what an earlier one could not finish.
         output = job.root / "training" / plan.key
         plan = plan.model_copy(update={"output": str(output)})
-        with _alone(output):
+        with alone(output, "training", "another train_model trains this now; wait until it ends"):
             if fresh:
                 (output / CHECKPOINT).unlink(missing_ok=True)
                 (output / _RUN_ID).unlink(missing_ok=True)
@@ -96,20 +95,6 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
             "examples version": version,
         }
     return summary
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Makes the training's folder, and keeps another train_model of the same plan out of it meanwhile."""
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{output}: another train_model trains this now; wait until it ends") from None
-        except OSError:
-            pass  # A mounted storage that knows no locks: nobody is kept out there.
-        yield
 
 
 @contextmanager

@@ -294,6 +294,16 @@ class ScoringConfig(Section):
         return self
 
 
+class NightlyConfig(Section):
+    """What jobs/nightly.py takes in, and how far back it catches up."""
+
+    payments: str = Field(min_length=1, description="source mapping of the payments that are delivered")
+    labels: str | None = Field(description="source mapping of the labels; null: labels are taken in otherwise")
+    catch_up_nights: Annotated[int, Field(ge=0)] = Field(
+        description="most nights before the one asked for that are caught up where they were missed"
+    )
+
+
 class MaintenanceConfig(Section):
     """What maintain_tables merges and removes."""
 
@@ -321,4 +331,5 @@ class Config(Section):
     tracking: TrackingConfig
     promotion: PromotionConfig
     scoring: ScoringConfig
+    nightly: NightlyConfig
     maintenance: MaintenanceConfig

@@ -62,7 +62,7 @@ def test_a_killed_train_model_goes_on_when_it_is_run_again(
     run_id = (folder / "mlflow_run").read_text(encoding="utf-8")
     assert job.tracker.find(CHALLENGER) is None
 
-    with (folder / "lock").open("w") as lock:
+    with (folder / "training.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert train_model.main(command) == 2
     assert "another train_model trains this now" in capsys.readouterr().err

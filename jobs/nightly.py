@@ -1,0 +1,218 @@
+"""Does a whole night: ingest, fold, score, monitor, report; with a record of each step in table nightly_runs.
+
+Run again after a failure, it goes on at the step that failed. Nights that were missed since the last finished one
+are caught up first, at most nightly.catch_up_nights of them. A second run at the same time is refused.
+
+Exit code 0: every night is done. 2: a step failed, and the line says which. 3: all is done, and monitoring found
+something that a person must look at; also when a night that ended so is asked for again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
+
+from jobs import fold_payments, ingest_labels, ingest_payments, monitor_scores, report, score_users
+from jobs.common import Job, Summary, alone, day, run_main
+from lbsf.errors import FindingError
+from lbsf.nights import DONE, FAILED, FINDING, STARTED, missing_nights, remaining_steps
+from lbsf.schemas import NIGHTLY_RUNS
+
+
+def _ingest(job: Job, as_of: date) -> Summary:
+    return ingest_payments.run(job, source=job.config.nightly.payments)
+
+
+def _labels(job: Job, as_of: date) -> Summary:
+    if job.config.nightly.labels is None:
+        return Summary("ingest_labels", details={"left out": "nightly.labels is null"})
+    return ingest_labels.run(job, source=job.config.nightly.labels)
+
+
+# The steps of a night in their order. Those of a delivery are done once a run, however many nights it does.
+DELIVERY: dict[str, Callable[[Job, date], Summary]] = {"ingest": _ingest, "labels": _labels}
+STEPS: dict[str, Callable[[Job, date], Summary]] = {
+    **DELIVERY,
+    "fold": lambda job, as_of: fold_payments.run(job, as_of=[as_of]),
+    "score": lambda job, as_of: score_users.run(job, as_of=as_of),
+    "monitor": lambda job, as_of: monitor_scores.run(job, as_of=as_of),
+    "report": lambda job, as_of: report.run(job, as_of=as_of),
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of nightly_runs."""
+
+    as_of: date
+    step: str
+    number: int
+    outcome: str
+    attempt: int
+    started_at: datetime
+    ended_at: datetime | None
+    rows_in: int | None
+    rows_out: int | None
+    quarantined: int | None
+    details: str | None
+    message: str | None
+    run_id: str
+    code_version: str
+
+
+def run(job: Job, *, as_of: date, only: bool = False, again: bool = False) -> Summary:
+    """Does the night, after those that were missed.
+
+    Args:
+        job: configuration, session and tables.
+        as_of: the night.
+        only: leave missed nights alone.
+        again: do all steps of `as_of`, whatever the record says.
+
+    Raises:
+        InputError: another run is at work, or a step was refused its input; later steps are not begun then.
+        FindingError: all steps are done, and monitoring found something.
+    """
+    with alone(job.root, "nightly", "another nightly run is at work here; wait until it ends"):
+        with job.step("nightly") as summary:
+            night_log = NightLog(job)
+            finished = [night for night, steps in night_log.nights.items() if not remaining_steps(list(STEPS), steps)]
+            due, left_out = missing_nights(finished, as_of, 0 if only else job.config.nightly.catch_up_nights)
+            if left_out and not only:
+                print(f"  nights {left_out[0]} to {left_out[-1]} were missed too long ago to be caught up", flush=True)
+            delivered: dict[str, Record] = {}
+            done = 0
+            for night in due:
+                done += _do_night(job, night, night_log, delivered, again=again and night == as_of)
+            summary.details = {"nights": " ".join(map(str, due)), "steps done": done}
+            findings = [
+                f"{record.as_of}: {record.message}" for record in night_log.records(due) if record.outcome == FINDING
+            ]
+    if findings:
+        raise FindingError("; ".join(findings))
+    return summary
+
+
+def _do_night(job: Job, as_of: date, night_log: NightLog, delivered: dict[str, Record], again: bool) -> int:
+    """Does what is left of one night; the number of steps that it did."""
+    outcomes = {} if again else night_log.nights.get(as_of, {})
+    steps = remaining_steps(list(STEPS), outcomes)
+    print(f"  night {as_of}: {'nothing is left to do' if not steps else ', '.join(steps)}", flush=True)
+    for step in steps:
+        if step in delivered:
+            night_log.write(replace(delivered[step], as_of=as_of, message=f"done with {delivered[step].as_of}"))
+            continue
+        record = _do_step(job, as_of, step, night_log)
+        if step in DELIVERY:
+            delivered[step] = record
+    return len(steps)
+
+
+def _do_step(job: Job, as_of: date, step: str, night_log: NightLog) -> Record:
+    record = night_log.begin(as_of, step)
+    try:
+        summary = STEPS[step](job, as_of)
+    except FindingError as found:
+        return night_log.end(record, FINDING, message=str(found))
+    # Whatever ends the step is put on record, and goes on as it came.
+    except BaseException as error:
+        night_log.end(record, FAILED, message=f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
+        raise
+    return night_log.end(record, DONE, summary)
+
+
+class NightLog:
+    """What table nightly_runs says, and this run's additions to it."""
+
+    def __init__(self, job: Job):
+        from lbsf.tracking.lineage import code_state
+
+        self.warehouse = job.warehouse
+        self.run_id = uuid.uuid4().hex
+        self.code_version = code_state()["git_commit"]
+        self._records: dict[tuple[date, str], Record] = {}
+        if self.warehouse.exists(NIGHTLY_RUNS):
+            for row in self.warehouse.read(NIGHTLY_RUNS).collect():
+                times = {name: row[name] and _utc(row[name]) for name in ("started_at", "ended_at")}
+                self._records[row["as_of"], row["step"]] = Record(**{**row.asDict(), **times})
+
+    @property
+    def nights(self) -> Mapping[date, Mapping[str, str]]:
+        """Of each night, the last outcome of each step that was begun."""
+        found: dict[date, dict[str, str]] = {}
+        for (as_of, step), record in self._records.items():
+            found.setdefault(as_of, {})[step] = record.outcome
+        return found
+
+    def records(self, nights: Iterable[date]) -> list[Record]:
+        """The records of these nights, in the order of nights and steps."""
+        wanted = set(nights)
+        chosen = [record for (as_of, _), record in self._records.items() if as_of in wanted]
+        return sorted(chosen, key=lambda record: (record.as_of, record.number))
+
+    def begin(self, as_of: date, step: str) -> Record:
+        """Puts on record that a step begins."""
+        before = self._records.get((as_of, step))
+        return self.write(
+            Record(
+                as_of=as_of,
+                step=step,
+                number=list(STEPS).index(step) + 1,
+                outcome=STARTED,
+                attempt=1 if before is None else before.attempt + 1,
+                started_at=datetime.now(UTC),
+                ended_at=None,
+                rows_in=None,
+                rows_out=None,
+                quarantined=None,
+                details=None,
+                message=None,
+                run_id=self.run_id,
+                code_version=self.code_version,
+            )
+        )
+
+    def end(self, record: Record, outcome: str, summary: Summary | None = None, message: str | None = None) -> Record:
+        """Puts on record how a step ended."""
+        figures = {}
+        if summary is not None:
+            figures = {name: getattr(summary, name) for name in ("rows_in", "rows_out", "quarantined")}
+            figures["details"] = json.dumps(summary.details, default=str)
+        ended = replace(record, outcome=outcome, ended_at=datetime.now(UTC), message=message, **figures)
+        return self.write(ended)
+
+    def write(self, record: Record) -> Record:
+        """Stores a record, with the others of its night."""
+        self._records[record.as_of, record.step] = record
+        rows = [asdict(one) for one in self.records([record.as_of])]
+        spark = self.warehouse.spark
+        frame = spark.createDataFrame(
+            [[row[c.name] for c in NIGHTLY_RUNS.columns] for row in rows], NIGHTLY_RUNS.struct
+        )
+        self.warehouse.replace_day(NIGHTLY_RUNS, frame.coalesce(1), record.as_of)
+        return record
+
+
+def _utc(moment: datetime) -> datetime:
+    """Spark hands times over in the machine's own zone, without saying so."""
+    return moment.astimezone(UTC)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--as-of", type=day, required=True, metavar="YYYY-MM-DD", help="the night")
+    parser.add_argument("--only", action="store_true", help="this night alone, whatever was missed before it")
+    parser.add_argument("--again", action="store_true", help="all steps of this night anew, whatever is done")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; see run_main."""
+    return run_main(_add_arguments, run, argv)
+
+
+if __name__ == "__main__" and (status := main()):
+    sys.exit(status)
