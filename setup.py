@@ -17,6 +17,7 @@ JOBS = (
     "promote_model",
     "score_users",
     "replay_score",
+    "monitor_scores",
     "report",
     "maintain_tables",
 )

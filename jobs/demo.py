@@ -1,7 +1,7 @@
 """The main job, from raw payments to a queried score table, in one command.
 
 simulate (or take your own sources) -> ingest payments and labels -> fold -> build examples -> train with
-Horovod ranks -> validate -> promote -> score one night -> report -> three SQL queries over the scores.
+Horovod ranks -> validate -> promote -> score one night -> monitor -> report -> three SQL queries over the scores.
 
 With --payments and --labels the same runs over your own data, from the mapping files alone.
 """
@@ -22,6 +22,7 @@ from jobs import (
     generate_payments,
     ingest_labels,
     ingest_payments,
+    monitor_scores,
     promote_model,
     report,
     score_users,
@@ -29,7 +30,7 @@ from jobs import (
     validate_model,
 )
 from jobs.common import Job, Summary, day, run_main
-from lbsf.errors import ConfigurationError
+from lbsf.errors import ConfigurationError, FindingError
 from lbsf.schemas import PAYMENTS, SCORES
 from lbsf.scoring.queries import load_queries
 from lbsf.tables import paid_days
@@ -66,6 +67,7 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     train_model.run(job)
     _promote(job, validate_model.run(job))
     score_users.run(job, as_of=as_of)
+    _monitor(job, as_of)
     written = report.run(job, as_of=as_of, best_auc=best_auc)
     _answer_queries(job)
     _say_where(job, written, time.monotonic() - started)
@@ -78,6 +80,14 @@ def _promote(job: Job, validated: Summary) -> None:
         return
     print("  the gate refused the challenger; the demo overrules it to show the steps that follow", flush=True)
     promote_model.run(job, override="demo: shows the steps after promotion")
+
+
+def _monitor(job: Job, as_of: date) -> None:
+    """Watches the night; what is found stands on the report too, and the demo goes on."""
+    try:
+        monitor_scores.run(job, as_of=as_of)
+    except FindingError as finding:
+        print(f"  {finding}", flush=True)
 
 
 def _answer_queries(job: Job) -> None:

@@ -14,7 +14,7 @@ import json
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from jobs import fold_payments, ingest_labels, ingest_payments, monitor_scores, report, score_users
@@ -78,21 +78,21 @@ def run(job: Job, *, as_of: date, only: bool = False, again: bool = False) -> Su
         InputError: another run is at work, or a step was refused its input; later steps are not begun then.
         FindingError: all steps are done, and monitoring found something.
     """
-    with alone(job.root, "nightly", "another nightly run is at work here; wait until it ends"):
-        with job.step("nightly") as summary:
-            night_log = NightLog(job)
-            finished = [night for night, steps in night_log.nights.items() if not remaining_steps(list(STEPS), steps)]
-            due, left_out = missing_nights(finished, as_of, 0 if only else job.config.nightly.catch_up_nights)
-            if left_out and not only:
-                print(f"  nights {left_out[0]} to {left_out[-1]} were missed too long ago to be caught up", flush=True)
-            delivered: dict[str, Record] = {}
-            done = 0
-            for night in due:
-                done += _do_night(job, night, night_log, delivered, again=again and night == as_of)
-            summary.details = {"nights": " ".join(map(str, due)), "steps done": done}
-            findings = [
-                f"{record.as_of}: {record.message}" for record in night_log.records(due) if record.outcome == FINDING
-            ]
+    refusal = "another nightly run is at work here; wait until it ends"
+    with alone(job.root, "nightly", refusal), job.step("nightly") as summary:
+        night_log = NightLog(job)
+        finished = [night for night, steps in night_log.nights.items() if not remaining_steps(list(STEPS), steps)]
+        due, left_out = missing_nights(finished, as_of, 0 if only else job.config.nightly.catch_up_nights)
+        if left_out and not only:
+            print(f"  nights {left_out[0]} to {left_out[-1]} were missed too long ago to be caught up", flush=True)
+        delivered: dict[str, Record] = {}
+        done = 0
+        for night in due:
+            done += _do_night(job, night, night_log, delivered, again=again and night == as_of)
+        summary.details = {"nights": " ".join(map(str, due)), "steps done": done}
+        findings = [
+            f"{record.as_of}: {record.message}" for record in night_log.records(due) if record.outcome == FINDING
+        ]
     if findings:
         raise FindingError("; ".join(findings))
     return summary

@@ -304,6 +304,58 @@ class NightlyConfig(Section):
     )
 
 
+class MigrationLimits(Section):
+    """How many users may change their band between two nights, as shares of those with a band on both."""
+
+    max_two_bands: Share = Field(description="moved by two bands or more")
+    max_up: Share = Field(description="moved to a band of higher risk")
+    max_down: Share = Field(description="moved to a band of lower risk")
+
+
+class MonitoringConfig(Section):
+    """Limits and lookbacks of monitor_scores; docs/monitoring.md tells what each measure is."""
+
+    max_score_psi: Annotated[float, Field(gt=0)] = Field(
+        description="largest population stability index of the night's scores, beyond what chance explains"
+    )
+    max_input_psi: Annotated[float, Field(gt=0)] = Field(description="the same of each input of the model")
+    min_counted: Positive = Field(description="shares and changes of fewer users or payments are shown and not judged")
+    night: MigrationLimits = Field(description="band changes since the night scored before")
+    month: MigrationLimits = Field(description="band changes since a night at least a month before")
+    max_users_change: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="largest relative change of the scored users since the night before, either way"
+    )
+    max_day_change: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="largest relative change of the last day's payments against the same weekdays before, either way"
+    )
+    max_week_change: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="largest relative change of the last week's payments against the four weeks before, either way"
+    )
+    max_thin_share: Share = Field(description="of the night's users")
+    max_without_fold_share: Share = Field(description="of the users who paid in the last week")
+    max_without_score_share: Share = Field(description="of the night's folds")
+    max_late_share: Share = Field(description="of the payments that came since the night before")
+    max_quarantined_share: Share = Field(description="of the rows that were delivered since the night before")
+    matured_days: Positive = Field(description="labels that matured within as many days are measured")
+    score_age_days: Annotated[int, Field(ge=0)] = Field(
+        description="a label is measured on its user's latest score of at most as many days before observed_on"
+    )
+    min_defaults: Annotated[int, Field(ge=2)] = Field(
+        description="with fewer matured defaults, or fewer others, quality is shown and not judged"
+    )
+    min_auc: Annotated[float, Field(ge=0.5, lt=1)] = Field(description="of matured scores")
+    min_ks: Annotated[float, Field(ge=0, lt=1)] = Field(description="of matured scores")
+    calibration: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        description="least and largest mean probability over default rate of matured scores"
+    )
+
+    @model_validator(mode="after")
+    def _calibration_rises(self) -> MonitoringConfig:
+        if self.calibration[0] >= self.calibration[1]:
+            raise ValueError("calibration must rise: the least, then the largest")
+        return self
+
+
 class MaintenanceConfig(Section):
     """What maintain_tables merges and removes."""
 
@@ -332,4 +384,5 @@ class Config(Section):
     promotion: PromotionConfig
     scoring: ScoringConfig
     nightly: NightlyConfig
+    monitoring: MonitoringConfig
     maintenance: MaintenanceConfig

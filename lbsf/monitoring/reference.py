@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -161,24 +162,50 @@ def make_reference(counts: Counts, probability: Floats) -> Reference:
     )
 
 
-def drift(reference: Reference, counts: Counts) -> dict[str, float]:
-    """PSI of each input against the reference; an input without any values is left out.
+class Drift(NamedTuple):
+    """How far a distribution has moved: its PSI, and the PSI that chance alone explains."""
+
+    psi: float
+    chance: float
+
+    def limit(self, allowed: float) -> float:
+        """The PSI beyond which something moved: what is allowed, or what chance explains where that is more."""
+        return max(allowed, self.chance)
+
+
+def score_drift(reference: Bins, shares: Floats, count: int) -> Drift:
+    """How far scores have moved.
+
+    Args:
+        reference: Reference.score.
+        shares: of the scores that are watched, in the reference's bins.
+        count: how many these are.
+    """
+    chance = psi_by_chance(len(reference.shares), reference.count, count)
+    return Drift(psi(np.array(reference.shares), shares), chance)
+
+
+def drift(reference: Reference, counts: Counts) -> dict[str, Drift]:
+    """How far each input has moved; an input without any values is left out.
+
+    Payments of one user resemble each other, so what chance explains is reckoned with users, not with payments.
 
     Args:
         reference: of the model.
         counts: of the folds that are watched, as of `count` and `add`.
     """
     found = {}
+    users = reference.numbers["payments"].count, int(counts["payments"].sum())
     for name, bins in reference.numbers.items():
         if counts[name].sum():
             lower = _lower_edge(np.arange(len(counts[name])))
             place = np.searchsorted(bins.edges, lower, side="right")
-            found[name] = psi(
-                np.array(bins.shares), _shares(np.bincount(place, counts[name], minlength=len(bins.shares)))
-            )
+            shares = _shares(np.bincount(place, counts[name], minlength=len(bins.shares)))
+            found[name] = Drift(psi(np.array(bins.shares), shares), psi_by_chance(len(bins.shares), *users))
     for name, codes in reference.codes.items():
         if counts[name].sum():
-            found[name] = psi(np.array(codes.shares), _shares(_by_code(counts[name], codes.values)))
+            shares = _shares(_by_code(counts[name], codes.values))
+            found[name] = Drift(psi(np.array(codes.shares), shares), psi_by_chance(len(codes.shares), *users))
     return found
 
 

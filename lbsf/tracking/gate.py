@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from lbsf.config.models import PromotionConfig
 from lbsf.errors import InputError
-from lbsf.monitoring.reference import Bins, psi, psi_by_chance
+from lbsf.monitoring.reference import Bins, score_drift
 from lbsf.training.delong import Difference, Floats, auc_difference, aucs
 from lbsf.training.metrics import calibration_measures
 from lbsf.training.segments import Names, each_band, segment_table
@@ -220,13 +220,12 @@ def _segment_rule(table: pd.DataFrame, config: PromotionConfig) -> Rule:
 
 
 def _stability(probability: Floats, validation: Bins, config: PromotionConfig) -> tuple[Rule, float]:
-    moved = psi(np.array(validation.shares), validation.shares_of(probability))
-    chance = psi_by_chance(len(validation.shares), validation.count, len(probability))
+    moved = score_drift(validation, validation.shares_of(probability), len(probability))
     words = (
-        f"PSI of the scores against validation {moved:.3f}, at most {config.max_score_psi} is allowed "
-        f"({chance:.3f} is explained by chance)"
+        f"PSI of the scores against validation {moved.psi:.3f}, at most {config.max_score_psi} is allowed "
+        f"({moved.chance:.3f} is explained by chance)"
     )
-    return Rule("score_stability", moved <= max(config.max_score_psi, chance), words), moved
+    return Rule("score_stability", moved.psi <= moved.limit(config.max_score_psi), words), moved.psi
 
 
 def _resample(label: Floats, samples: int, seed: int) -> list[npt.NDArray[np.int64]]:
