@@ -14,7 +14,7 @@ import json
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, date, datetime
 
 from jobs import fold_payments, ingest_labels, ingest_payments, monitor_scores, report, score_users
@@ -189,11 +189,9 @@ class NightLog:
     def write(self, record: Record) -> Record:
         """Stores a record, with the others of its night."""
         self._records[record.as_of, record.step] = record
-        rows = [asdict(one) for one in self.records([record.as_of])]
-        spark = self.warehouse.spark
-        frame = spark.createDataFrame(
-            [[row[c.name] for c in NIGHTLY_RUNS.columns] for row in rows], NIGHTLY_RUNS.struct
-        )
+        # The record's fields stand in the order of the table's columns.
+        rows = [astuple(one) for one in self.records([record.as_of])]
+        frame = self.warehouse.spark.createDataFrame(rows, NIGHTLY_RUNS.struct)
         self.warehouse.replace_day(NIGHTLY_RUNS, frame.coalesce(1), record.as_of)
         return record
 
