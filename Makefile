@@ -2,7 +2,7 @@
 # make test    the same set-up where it is missing, then the tests
 # make check   ruff, mypy, import boundaries
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check format docs bench-fold bench-train experiment lock clean
+.PHONY: help environment demo test check format docs bench-fold bench-train bench-score bench-reasons experiment lock clean
 SHELL := /bin/bash
 python := .venv/bin/python
 # Ranks and Spark's workers import the same modules again and again: let Python keep their bytecode.
@@ -37,6 +37,12 @@ bench-fold: environment ## the fold against Spark, DuckDB and Polars; ARGS="--pa
 
 bench-train: environment ## training against pytorch-lifestream, padding, full attention; ARGS="--parts ranks", or --help
 	@$(python) -m benchmarks.train $(ARGS)
+
+bench-score: environment ## scoring through Spark against a bare torch loop; ARGS="--users 20000", or --help
+	@$(python) -m benchmarks.score $(ARGS)
+
+bench-reasons: environment ## deletion tests of the champion's reasons; ARGS="--users 500", or --help
+	@$(python) -m benchmarks.reasons $(ARGS)
 
 experiment: environment ## LBSF and its baselines by length of history; ARGS="--seeds 1", or --help; about two hours
 	@$(python) -m benchmarks.experiment $(ARGS)

@@ -60,7 +60,7 @@ DEV = [
 # The long-sequence models that `make experiment` trains beside ours.
 EXPERIMENT = ["transformers>=5"]
 # What the benchmarks compare with and draw. pytorch-lifestream 0.7.0 does not import.
-BENCH = ["duckdb>=1", "matplotlib>=3.7", "psutil", "pytorch-lifestream==0.6.0"]
+BENCH = ["captum>=0.7", "duckdb>=1", "matplotlib>=3.7", "psutil", "pytorch-lifestream==0.6.0"]
 
 setup(
     name="lbsf",

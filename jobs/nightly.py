@@ -81,8 +81,8 @@ def run(job: Job, *, as_of: date, only: bool = False, again: bool = False) -> Su
     refusal = "another nightly run is at work here; wait until it ends"
     with alone(job.root, "nightly", refusal), job.step("nightly") as summary:
         night_log = NightLog(job)
-        finished = [night for night, steps in night_log.nights.items() if not remaining_steps(list(STEPS), steps)]
-        due, left_out = missing_nights(finished, as_of, 0 if only else job.config.nightly.catch_up_nights)
+        ended_well = {night: not remaining_steps(list(STEPS), steps) for night, steps in night_log.nights.items()}
+        due, left_out = missing_nights(ended_well, as_of, 0 if only else job.config.nightly.catch_up_nights)
         if left_out and not only:
             print(f"  nights {left_out[0]} to {left_out[-1]} were missed too long ago to be caught up", flush=True)
         delivered: dict[str, Record] = {}

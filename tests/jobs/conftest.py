@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from fold_rows import random_rows, small_model
+from fold_rows import pack, random_rows, small_model
 from pyspark.sql import SparkSession
 
 from jobs.common import Job
 from lbsf.config import load_config
 from lbsf.loading.packed import LIST_COLUMNS
 from lbsf.models.artifact import save_model
+from lbsf.models.predict import predict_probabilities
+from lbsf.monitoring.reference import count, make_reference
 from lbsf.tracking import Tracker
 
 CHAMPION_METRICS = {
@@ -30,7 +32,10 @@ def champion_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An MLflow store whose champion is fold_rows.small_model(), with CHAMPION_METRICS on its run."""
     root = tmp_path_factory.mktemp("champion")
     tracker = Tracker(load_config("conf/local.yaml", [f"storage.root={root}"]), root)
-    save_model(root / "saved", *small_model())
+    model, card = small_model()
+    save_model(root / "saved", model, card)
+    packed = pack(random_rows(200, seed=10))
+    make_reference(count(packed), predict_probabilities(model, card, [packed])).save(root / "saved")
     rows = pd.DataFrame(random_rows(4, seed=9))[["as_of", "fold_spec", *LIST_COLUMNS]]
     with tracker.run("train") as run:
         run.metrics(CHAMPION_METRICS)

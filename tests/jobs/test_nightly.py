@@ -1,0 +1,153 @@
+"""Whole nights over a small simulated bank: the record, failures, catching up, two at once, a killed run."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fold_rows import FOLD
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
+from small import PROJECT, SMALL
+
+from jobs import generate_payments, nightly
+from jobs.common import Job
+from lbsf.config import load_config
+from lbsf.errors import FindingError, InputError
+from lbsf.schemas import NIGHTLY_RUNS, SCORES
+
+LAST = date(2025, 3, 2)  # the day after 60 days from 2025-01-01
+BANK = (
+    "synthetic.users=120",
+    "synthetic.days=60",
+    "synthetic.payments_per_user_day=0.5",
+    "synthetic.observation_days=[20, 30]",
+    "synthetic.label_horizon_days=20",
+    "synthetic.default_rate=0.1",
+    *(f"fold.{name}={getattr(FOLD, name)}" for name in ("category_buckets", "channel_buckets", "token_buckets")),
+)
+# The champion of the tests was made for other folds: whatever drift is found is no finding here.
+CALM = ("monitoring.max_input_psi=1000", "monitoring.max_score_psi=1000")
+STEPS = ["ingest", "labels", "fold", "score", "monitor", "report"]
+
+
+def settings(root: Path, uri: str | None, *further: str) -> list[str]:
+    own = [f"tracking.uri={uri}"] if uri else []
+    return [*SMALL, *BANK, *CALM, f"storage.root={root}", *own, *further]
+
+
+def job_over(root: Path, uri: str | None, *further: str) -> Job:
+    values = settings(root, uri, *further)
+    return Job(load_config("conf/local.yaml", values), "conf/local.yaml", values)
+
+
+@pytest.fixture(scope="module")
+def delivered(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse of which only the raw files are there."""
+    root = tmp_path_factory.mktemp("nights") / "warehouse"
+    generate_payments.run(job_over(root, None))
+    return root
+
+
+def records(job: Job, as_of: date) -> list[Row]:
+    rows = job.warehouse.read(NIGHTLY_RUNS).where(F.col("as_of") == F.lit(as_of))
+    return rows.orderBy("number").collect()
+
+
+def test_nights_are_done_resumed_and_caught_up(
+    delivered: Path, champion_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = LAST - timedelta(days=3)
+    # Without a champion the night stops at its score, and says so.
+    without = job_over(delivered, None)
+    before = datetime.now(UTC)
+    with pytest.raises(InputError, match="no champion"):
+        nightly.run(without, as_of=first)
+    found = records(without, first)
+    assert [(row["step"], row["outcome"]) for row in found] == [
+        *((step, "done") for step in STEPS[:3]),
+        ("score", "failed"),
+    ]
+    assert "no champion" in found[-1]["message"] and not without.warehouse.exists(SCORES)
+    assert found[0]["rows_out"] > 1_000 and json.loads(found[0]["details"])["payments version"] == 0
+    assert len({row["run_id"] for row in found}) == 1 and len(found[0]["code_version"]) == 40
+    assert all(before.replace(tzinfo=None) <= row["started_at"] <= row["ended_at"] for row in found)
+    assert "  night 2025-02-27: ingest, labels, fold, score, monitor, report\n" in capsys.readouterr().out
+
+    # The next night goes on where that one failed, then does the one that was missed, then itself.
+    job = job_over(delivered, champion_uri)
+    assert nightly.run(job, as_of=LAST - timedelta(days=1)).details["steps done"] == 3 + 6 + 6
+    printed = capsys.readouterr().out
+    assert "  night 2025-02-27: score, monitor, report\n" in printed
+    for night in (first, first + timedelta(days=1), LAST - timedelta(days=1)):
+        again = records(job, night)
+        assert [(row["step"], row["outcome"]) for row in again] == [(step, "done") for step in STEPS]
+        assert (delivered / "reports" / f"{night}.html").exists()
+        scores = job.warehouse.read(SCORES).where(F.col("score_date") == F.lit(night))
+        assert scores.count() == again[3]["rows_out"] > 50
+    assert [row["attempt"] for row in records(job, first)] == [1, 1, 1, 2, 1, 1]
+    # One delivery for both nights.
+    second, third = (records(job, first + timedelta(days=number)) for number in (1, 2))
+    assert third[0]["message"] == f"done with {first + timedelta(days=1)}"
+    assert (second[0]["started_at"], second[0]["run_id"]) == (third[0]["started_at"], third[0]["run_id"])
+
+    # What is done is not done again, unless it is asked for.
+    written = job.warehouse.version(SCORES)
+    assert nightly.run(job, as_of=LAST - timedelta(days=1)).details["steps done"] == 0
+    assert job.warehouse.version(SCORES) == written
+    assert nightly.run(job, as_of=first, only=True, again=True).details["steps done"] == 6
+    assert [row["attempt"] for row in records(job, first)] == [2, 2, 2, 3, 2, 2]
+    assert job.warehouse.version(SCORES) == written + 1
+
+    # A finding does not stop the night, and is said again by whoever asks for the night again.
+    strict = job_over(delivered, champion_uri, "monitoring.max_input_psi=0.001", "monitoring.min_counted=1")
+    with pytest.raises(FindingError, match=f"{LAST}: --as-of {LAST}: "):
+        nightly.run(strict, as_of=LAST)
+    assert [row["outcome"] for row in records(job, LAST)] == ["done"] * 4 + ["finding", "done"]
+    with pytest.raises(FindingError):
+        nightly.run(job, as_of=LAST)
+
+    # A night without payments yet is refused, and leaves the scores alone.
+    with pytest.raises(InputError, match="table payments holds"):
+        nightly.run(job, as_of=LAST + timedelta(days=1))
+    assert records(job, LAST + timedelta(days=1))[-1]["outcome"] == "failed"
+    assert job.warehouse.read(SCORES).where(F.col("score_date") > F.lit(LAST)).isEmpty()
+
+
+def test_two_at_once_are_refused(delivered: Path, champion_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [part for value in settings(delivered, champion_uri) for part in ("--set", value)]
+    with (delivered / "nightly.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert nightly.main(["--as-of", str(LAST), *arguments]) == 2
+    assert "another nightly run is at work here" in capsys.readouterr().err
+
+
+def test_a_killed_night_is_finished_by_the_next_run(
+    delivered: Path, spark: SparkSession, champion_uri: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "warehouse"
+    root.mkdir()
+    (root / "raw").symlink_to(delivered / "raw")
+    arguments = [part for value in settings(root, champion_uri) for part in ("--set", value)]
+    command = [sys.executable, str(PROJECT / "jobs/nightly.py"), "--as-of", str(LAST), *arguments]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert killed.stdout is not None
+    try:
+        # The payments are stored; the labels' step is at work, or the fold's.
+        assert any(line.startswith("ingest_payments") for line in killed.stdout)
+    finally:
+        os.killpg(killed.pid, 9)
+        killed.wait()
+    job = job_over(root, champion_uri)
+    left = {row["step"]: row["outcome"] for row in records(job, LAST)}
+    assert left["ingest"] in ("started", "done") and "report" not in left
+    nightly.run(job, as_of=LAST)
+    assert [(row["step"], row["outcome"]) for row in records(job, LAST)] == [(step, "done") for step in STEPS]
+    scores = job.warehouse.read(SCORES)
+    assert scores.count() == scores.select("user_id").distinct().count() > 50
