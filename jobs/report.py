@@ -1,6 +1,7 @@
 """Writes the report of one night: a self-contained HTML page under storage.root/reports.
 
-The night's scores, bands, reasons and data, the table versions behind them, and the champion's quality.
+What monitor_scores found beyond its thresholds; the night's scores, bands, reasons and data; drift and quality over the
+last nights; the table versions behind all that, and the champion's quality.
 """
 
 from __future__ import annotations
@@ -15,8 +16,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
-from lbsf.monitoring import Night, collect_night, quality_of, render_report
-from lbsf.schemas import PAYMENTS, PAYMENTS_QUARANTINE, SCORES, TableSchema
+from lbsf.monitoring.history import Watched, collect_watched
+from lbsf.monitoring.night import Night, collect_night, quality_of
+from lbsf.monitoring.report import render_report
+from lbsf.schemas import (
+    BAND_MIGRATION,
+    FOLD_LOSS,
+    PAYMENTS,
+    PAYMENTS_QUARANTINE,
+    SCORE_MONITORING,
+    SCORES,
+    TableSchema,
+)
+
+# Read where they are there: a night without them has a report too.
+OPTIONAL = (PAYMENTS, PAYMENTS_QUARANTINE, FOLD_LOSS, SCORE_MONITORING, BAND_MIGRATION)
 
 
 def run(job: Job, *, as_of: date, best_auc: float | None = None) -> Summary:
@@ -36,12 +50,13 @@ def run(job: Job, *, as_of: date, best_auc: float | None = None) -> Summary:
     from lbsf.tracking import CHAMPION
 
     with job.step("report") as summary:
-        tables = [table for table in (PAYMENTS, PAYMENTS_QUARANTINE) if job.warehouse.exists(table)]
+        tables = [table for table in OPTIONAL if job.warehouse.exists(table)]
         versions = {table.name: job.warehouse.version(table) for table in (SCORES, *tables)}
         night = _night(job, as_of, versions)
         champion = job.tracker.fetch(CHAMPION)
         quality = quality_of(f"{champion.name} version {champion.version}", champion.metrics, best_auc)
-        page = render_report(night, quality, versions, job.config.fold.window_days, datetime.now(UTC))
+        watched = _watched(job, as_of, versions)
+        page = render_report(night, quality, watched, versions, job.config.fold.window_days, datetime.now(UTC))
         summary.rows_in = night.users
         summary.details = {"report": _write(job.root / "reports" / f"{as_of}.html", page)}
     return summary
@@ -53,8 +68,15 @@ def _night(job: Job, as_of: date, versions: dict[str, int]) -> Night:
 
     begin = as_of - timedelta(days=job.config.fold.window_days)
     payments = read(PAYMENTS).where((F.col("paid_on") >= F.lit(begin)) & (F.col("paid_on") < F.lit(as_of)))
-    quarantine = read(PAYMENTS_QUARANTINE) if PAYMENTS_QUARANTINE.name in versions else None
-    return collect_night(read(SCORES), payments, quarantine, as_of, job.config.scoring.bands)
+    quarantine, loss = (read(t) if t.name in versions else None for t in (PAYMENTS_QUARANTINE, FOLD_LOSS))
+    return collect_night(read(SCORES), payments, quarantine, loss, as_of, job.config.scoring.bands)
+
+
+def _watched(job: Job, as_of: date, versions: dict[str, int]) -> Watched | None:
+    if SCORE_MONITORING.name not in versions or BAND_MIGRATION.name not in versions:
+        return None
+    monitoring = job.warehouse.read(SCORE_MONITORING, versions[SCORE_MONITORING.name])
+    return collect_watched(monitoring, job.warehouse.read(BAND_MIGRATION, versions[BAND_MIGRATION.name]), as_of)
 
 
 def _write(path: Path, page: str) -> Path:

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 WIDTH, HEIGHT = 5.0, 2.7  # inches of 72 points: 360 points wide
-INK, MUTED, BLUE, GREY = "#1f2933", "#616e7c", "#2f6fad", "#9aa5b1"
+INK, MUTED, BLUE, GREY, RED = "#1f2933", "#616e7c", "#2f6fad", "#9aa5b1", "#b4232c"
+# Told apart by people who see no red and green, and in grey print by their dashes.
+LINES = ((BLUE, "-"), ("#c4680a", "--"), ("#4b8b5a", "-."), ("#7a5195", ":"))
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -31,6 +33,39 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+
+
+def over_time(name: str, series: Mapping[str, Mapping[date, float]], label: str, limit: float | None = None) -> str:
+    """Up to len(LINES) measures by score date, with the value beyond which they breach.
+
+    Args:
+        name: of the picture, its own on the page.
+        series: what it is called -> score date -> value.
+        label: of the values.
+        limit: drawn as a line; None draws none.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        for (title, values), (colour, dashes) in zip(series.items(), LINES, strict=False):
+            days = sorted(values)
+            axes.plot(
+                days,  # type: ignore[arg-type]
+                [values[one] for one in days],
+                color=colour,
+                linestyle=dashes,
+                marker="o",
+                markersize=3 if len(days) < 15 else 0,
+                label=title,
+            )
+        if limit is not None:
+            axes.axhline(limit, color=RED, linewidth=0.8, linestyle=":", label=f"threshold {limit:g}")
+        axes.margins(x=0.04, y=0.12)
+        if all(value >= 0 for values in series.values() for value in values.values()) and limit is not None:
+            axes.set_ylim(bottom=0)
+        _dates(axes)
+        axes.set_ylabel(label)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+        return _svg(figure, name)
 
 
 def score_distribution(histogram: Sequence[int], decades: int, bands: Mapping[str, float]) -> str:
@@ -90,9 +125,7 @@ def payments_by_day(counts: Mapping[date, int], first: date, end: date) -> str:
         values = [counts.get(one, 0) for one in days]
         axes.fill_between(days, values, step="mid", color=BLUE, alpha=0.25, linewidth=0)  # type: ignore[arg-type]
         axes.step(days, values, where="mid", color=BLUE, linewidth=1)  # type: ignore[arg-type]
-        locator = AutoDateLocator(maxticks=6)  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        _dates(axes)
         axes.set_xlim(first, end)  # type: ignore[arg-type]
         axes.set_ylim(0, max(values, default=0) * 1.1 or 1)
         _whole_counts(axes, "payments")
@@ -102,6 +135,12 @@ def payments_by_day(counts: Mapping[date, int], first: date, end: date) -> str:
 def _axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _dates(axes: Axes) -> None:
+    locator = AutoDateLocator(minticks=2, maxticks=6)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def _whole_counts(axes: Axes, label: str) -> None:

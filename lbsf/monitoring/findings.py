@@ -3,60 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 ALL = "all"
 
 
 class Measure(NamedTuple):
-    """What a measure is called on the page, and what to look at when it breaches; None where it never does."""
+    """What a measure is called on the page, how its value is written, and what to look at when it breaches.
+
+    Attributes:
+        title: for the page.
+        kind: `number`, `count`, `share` of 1, or `change`, a share with its sign.
+        look_at: None where no threshold judges it.
+    """
 
     title: str
+    kind: Literal["number", "count", "share", "change"]
     look_at: str | None = None
 
+    def text(self, value: float | None) -> str:
+        """A value as people read it.
+
+        >>> MEASURES["users_change"].text(-0.25), MEASURES["thin_share"].text(0.00012), MEASURES["users"].text(None)
+        ('-25 %', '0.012 %', '–')
+        """
+        if value is None:
+            return "–"
+        forms = {"number": "{:.3f}", "count": "{:,.0f}", "share": "{:.3g} %", "change": "{:+.3g} %"}
+        return forms[self.kind].format(100 * value if self.kind in ("share", "change") else value)
+
+
+_MOVED = "whether another model scored, and input_psi of the night"
+_TRAIN = "the default rates by band; train anew on the matured labels"
 
 # Every measure that monitor_scores writes. docs/monitoring.md explains each.
 MEASURES = {
     "score_psi": Measure(
-        "PSI of the scores", "input_psi of the night for what moved; train anew where users have changed"
+        "PSI of the scores", "number", "input_psi of the night for what moved; train anew where users have changed"
     ),
     "input_psi": Measure(
         "PSI of an input",
-        "the source of that field: its mapping, new codes, nulls; train anew where users have changed",
+        "number",
+        "that field's source: mapping, new codes, nulls; train anew where users have changed",
     ),
-    "moved_two_bands": Measure("moved two bands or more", "whether another model scored, and input_psi of the night"),
-    "moved_up": Measure("moved to higher risk", "whether another model scored, and input_psi of the night"),
-    "moved_down": Measure("moved to lower risk", "whether another model scored, and input_psi of the night"),
-    "users": Measure("scored users"),
-    "users_change": Measure("change of scored users", "whether a part of the bank's payments is missing or new"),
-    "thin_share": Measure("thin files", "whether payments are missing: payments_day_change, payments_week_change"),
-    "without_fold_share": Measure("payers without a fold", "fold the night again with --full, then score it again"),
-    "without_score_share": Measure("folds without a score", "score the night again"),
-    "payments_day": Measure("payments of the last day"),
+    "moved_two_bands": Measure("moved two bands or more", "share", _MOVED),
+    "moved_up": Measure("moved to higher risk", "share", _MOVED),
+    "moved_down": Measure("moved to lower risk", "share", _MOVED),
+    "users": Measure("scored users", "count"),
+    "users_change": Measure("scored users, change", "change", "whether a part of the payments is missing or new"),
+    "thin_share": Measure("thin files", "share", "whether payments are missing: payments_week_change, users_change"),
+    "without_fold_share": Measure(
+        "payers without a fold", "share", "why they were left out; fold the night with --full, then score it again"
+    ),
+    "without_score_share": Measure("folds without a score", "share", "why they were left out; score the night again"),
+    "payments_day": Measure("payments of the last day", "count"),
     "payments_day_change": Measure(
-        "change of the last day's payments", "whether the last delivery is whole, or was delivered twice"
+        "payments of the last day, change", "change", "whether the last delivery is whole, or was delivered twice"
     ),
-    "payments_week": Measure("payments of the last week"),
+    "payments_week": Measure("payments of the last week", "count"),
     "payments_week_change": Measure(
-        "change of the last week's payments", "whether each day's delivery is whole, and each source still delivers"
+        "payments of the last week, change", "change", "whether each day is whole, and each source still delivers"
     ),
     "late_share": Measure(
-        "late payments", "why the source was late; score the nights that it concerns again, see Backfill in operations"
+        "late payments", "share", "why the source was late; score the nights concerned again (Backfill, operations.md)"
     ),
     "quarantined_share": Measure(
-        "quarantined rows", "payments_quarantine by reason and source_file; mend the rows at their source"
+        "quarantined rows", "share", "payments_quarantine by reason and source_file; mend the rows at their source"
     ),
-    "matured_users": Measure("matured labels with a score"),
-    "matured_defaults": Measure("defaults among them"),
-    "matured_mean_probability": Measure("mean probability of matured scores"),
-    "matured_default_rate": Measure("default rate of matured scores"),
-    "matured_auc": Measure("AUC of matured scores", "the bands' default rates; train anew on the matured labels"),
-    "matured_auc_low": Measure("lower 95 % limit of that AUC"),
-    "matured_auc_high": Measure("upper 95 % limit of that AUC"),
-    "matured_ks": Measure("KS of matured scores", "the bands' default rates; train anew on the matured labels"),
-    "matured_calibration": Measure(
-        "mean probability over default rate", "the bands' default rates; train anew on the matured labels"
-    ),
+    "matured_users": Measure("matured labels with a score", "count"),
+    "matured_defaults": Measure("defaults among them", "count"),
+    "matured_mean_probability": Measure("matured scores, mean probability", "share"),
+    "matured_default_rate": Measure("matured scores, default rate", "share"),
+    "matured_auc": Measure("matured scores, AUC", "number", _TRAIN),
+    "matured_auc_low": Measure("matured scores, lower 95 % limit of the AUC", "number"),
+    "matured_auc_high": Measure("matured scores, upper 95 % limit of the AUC", "number"),
+    "matured_ks": Measure("matured scores, KS", "number", _TRAIN),
+    "matured_calibration": Measure("matured scores, mean probability over default rate", "number", _TRAIN),
 }
 
 
@@ -70,13 +92,17 @@ class Measured(NamedTuple):
     breached: bool
     counted: int
 
+    @property
+    def side(self) -> str:
+        """On which side of its threshold a breach lies."""
+        return "above" if (self.value or 0.0) > (self.threshold or 0.0) else "below"
+
     def __str__(self) -> str:
         """A breach in one line: what, how much, and what to look at."""
-        value, threshold = self.value or 0.0, self.threshold or 0.0
-        side = "above" if value > threshold else "below"
+        kind = MEASURES[self.measure]
         return (
-            f"{self.measure} {self.segment}: {value:.4g} is {side} {threshold:.4g} ({self.counted:,} counted); "
-            f"look at {MEASURES[self.measure].look_at}"
+            f"{self.measure} {self.segment}: {kind.text(self.value)} is {self.side} {kind.text(self.threshold)} "
+            f"({self.counted:,} counted); look at {kind.look_at}"
         )
 
 

@@ -11,6 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lbsf.errors import InputError
+from lbsf.schemas import FOLDS
+from lbsf.schemas.scores import THIN_BAND
 
 # Bins of the score distribution: ten a decade, from DECADES decades below 1 on.
 DECADES = 4
@@ -22,21 +24,38 @@ SPLITS = ("out_of_time", "test", "validation")
 
 
 class Band(NamedTuple):
-    """Users of one risk band; mean_probability is None where there are none."""
+    """Users of one risk band; mean_probability is None where there are none, limit of the thin files."""
 
     name: str
-    limit: float
+    limit: float | None
     users: int
     share: float
     mean_probability: float | None
 
 
 class Merchant(NamedTuple):
-    """A merchant that raises risk: of how many users, by what mean factor on the odds."""
+    """A merchant that raises or lowers risk: of how many users, by what mean factor on the odds."""
 
     name: str
     users: int
     odds: float
+
+
+class FieldReasons(NamedTuple):
+    """How many reasons a field of the payments did most of; None: no field did."""
+
+    field: str | None
+    raises: int
+    lowers: int
+
+
+class Loss(NamedTuple):
+    """What the caps dropped of the night's folds: users of whom something was dropped, and shares of the whole."""
+
+    users_cut: int
+    payments: float
+    merchants: float
+    spending: float
 
 
 @dataclass(frozen=True)
@@ -50,10 +69,13 @@ class Night:
         thin_files: users with too few payments or merchants.
         model: `name version n` of the model that scored, one each.
         folds_versions: Delta versions of the folds table that were scored.
-        bands: in rising order of risk, empty ones too.
+        bands: in rising order of risk, empty ones too, then the thin files.
         histogram: users in each bin of probability, DECADES * BINS_A_DECADE of them, even in
-            log10(probability); the first also holds what lies below.
-        merchants: those most often named as raising risk.
+            log10(probability); the first also holds what lies below. Thin files are left out.
+        raising: the merchants most often named as raising risk.
+        lowering: those most often named as lowering it.
+        fields: reasons by field, the most frequent first.
+        loss: what the caps dropped; None where that was not counted.
         payments_by_day: payments of each day of the window that has any.
         quarantined: rows refused so far, by reason; a row that broke two rules counts under both.
     """
@@ -66,7 +88,10 @@ class Night:
     folds_versions: tuple[int, ...]
     bands: tuple[Band, ...]
     histogram: tuple[int, ...]
-    merchants: tuple[Merchant, ...]
+    raising: tuple[Merchant, ...]
+    lowering: tuple[Merchant, ...]
+    fields: tuple[FieldReasons, ...]
+    loss: Loss | None
     payments_by_day: dict[date, int]
     quarantined: dict[str, int]
 
@@ -91,7 +116,12 @@ class Quality:
 
 
 def collect_night(
-    scores: DataFrame, payments: DataFrame, quarantine: DataFrame | None, as_of: date, bands: Mapping[str, float]
+    scores: DataFrame,
+    payments: DataFrame,
+    quarantine: DataFrame | None,
+    fold_loss: DataFrame | None,
+    as_of: date,
+    bands: Mapping[str, float],
 ) -> Night:
     """Counts one night.
 
@@ -99,6 +129,7 @@ def collect_night(
         scores: rows of the scores table; other nights are left out.
         payments: rows of the payments table, of the window to show.
         quarantine: the payments_quarantine table, or None where nothing was ever quarantined.
+        fold_loss: the fold_loss table, or None where there is none.
         as_of: the night.
         bands: band -> upper limit, rising.
 
@@ -132,10 +163,13 @@ def collect_night(
             Band(name, limit, row["users"], row["users"] / users, row["probability"] / row["users"])
             if (row := by_band.get(name))
             else Band(name, limit, 0, 0.0, None)
-            for name, limit in bands.items()
+            for name, limit in (*bands.items(), (THIN_BAND, None))
         ),
         histogram=_histogram(scores),
-        merchants=_raising(scores),
+        raising=_merchants(scores, "raises"),
+        lowering=_merchants(scores, "lowers"),
+        fields=_fields(scores),
+        loss=None if fold_loss is None else _loss(fold_loss, as_of),
         payments_by_day=_counts(payments.groupBy("paid_on").agg(F.count("*")).orderBy("paid_on")),
         quarantined={} if quarantine is None else _refused(quarantine),
     )
@@ -161,15 +195,16 @@ def quality_of(model: str, metrics: Mapping[str, float], best_auc: float | None)
 def _histogram(scores: DataFrame) -> tuple[int, ...]:
     bins = DECADES * BINS_A_DECADE
     place = F.floor((F.log10(F.greatest(F.col("probability"), F.lit(10.0**-DECADES))) + DECADES) * BINS_A_DECADE)
-    counted = _counts(scores.groupBy(F.least(place, F.lit(bins - 1)).cast("int")).agg(F.count("*")))
+    full = scores.where(~F.col("thin_file"))
+    counted = _counts(full.groupBy(F.least(place, F.lit(bins - 1)).cast("int")).agg(F.count("*")))
     return tuple(counted.get(number, 0) for number in range(bins))
 
 
-def _raising(scores: DataFrame) -> tuple[Merchant, ...]:
+def _merchants(scores: DataFrame, direction: str) -> tuple[Merchant, ...]:
     reason = F.col("reason")
     rows = (
         scores.select(F.explode("reasons").alias("reason"))
-        .where(reason["direction"] == "raises")
+        .where(reason["direction"] == direction)
         .groupBy(reason["merchant_id"].alias("merchant_id"))
         .agg(
             F.max(reason["merchant_name"]).alias("name"),
@@ -181,6 +216,32 @@ def _raising(scores: DataFrame) -> tuple[Merchant, ...]:
         .collect()
     )
     return tuple(Merchant(row["name"] or row["merchant_id"], row["users"], row["odds"]) for row in rows)
+
+
+def _fields(scores: DataFrame) -> tuple[FieldReasons, ...]:
+    reason = F.col("reason")
+    rows = (
+        scores.select(F.explode("reasons").alias("reason"))
+        .groupBy(reason["field"].alias("field"))
+        .agg(
+            F.count_if(reason["direction"] == "raises").alias("raises"),
+            F.count_if(reason["direction"] == "lowers").alias("lowers"),
+        )
+        .collect()
+    )
+    found = [FieldReasons(row["field"], row["raises"], row["lowers"]) for row in rows]
+    return tuple(sorted(found, key=lambda one: (-one.raises - one.lowers, one.field or "")))
+
+
+def _loss(fold_loss: DataFrame, as_of: date) -> Loss | None:
+    """Sums over the bands of history; None where the night's folds were not counted."""
+    names = ("users_cut", "payments", "payments_dropped", "merchants", "merchants_dropped", "cents", "cents_dropped")
+    of_night = fold_loss.where((F.col("of_table") == FOLDS.name) & (F.col("as_of") == F.lit(as_of)))
+    row = of_night.agg(*(F.sum(name).alias(name) for name in names)).head()
+    if row is None or row["users_cut"] is None:
+        return None
+    shares = (row[f"{name}_dropped"] / row[name] if row[name] else 0.0 for name in ("payments", "merchants", "cents"))
+    return Loss(int(row["users_cut"]), *shares)
 
 
 def _refused(quarantine: DataFrame) -> dict[str, int]:

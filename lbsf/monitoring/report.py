@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lbsf.monitoring import charts
+from lbsf.monitoring.findings import ALL, MEASURES, Measured
+from lbsf.monitoring.history import Watched
+from lbsf.monitoring.migration import NOT_SCORED, Migration
 from lbsf.monitoring.night import DECADES, METRICS, Night, Quality
 
 METRIC_NAMES = {"auc": "AUC", "ks": "KS", "pr_auc": "PR-AUC", "brier": "Brier score"}
+# Inputs drawn over time: those that have moved most on this night.
+WORST_INPUTS = 3
+
+
+class MoveRow(NamedTuple):
+    """Users of one band of the earlier night, and what share of them stands in each band of the later one."""
+
+    band: str
+    users: int
+    shares: tuple[float | None, ...]
+
+
+class MoveMatrix(NamedTuple):
+    """A band migration as the page shows it: row by row, None where nobody went that way."""
+
+    period: str
+    since: date
+    bands: tuple[str, ...]
+    rows: tuple[MoveRow, ...]
+    moves: tuple[tuple[str, str, int], ...]
 
 
 def render_report(
-    night: Night, quality: Quality | None, versions: Mapping[str, int], window_days: int, made_at: datetime
+    night: Night,
+    quality: Quality | None,
+    watched: Watched | None,
+    versions: Mapping[str, int],
+    window_days: int,
+    made_at: datetime,
 ) -> str:
     """The page.
 
     Args:
         night: the night's figures.
         quality: of the champion; None where its run has no metrics.
+        watched: what monitor_scores found; None where it has not run.
         versions: table -> Delta version that the figures were read at.
         window_days: days of history behind the scores.
         made_at: when the page is made, UTC.
@@ -33,21 +63,89 @@ def render_report(
         lstrip_blocks=True,
     )
     first = night.as_of - timedelta(days=window_days)
+    limits = {band.name: band.limit for band in night.bands if band.limit is not None}
     return environment.get_template("report.html").render(
         night=night,
         quality=quality,
         metrics=[(METRIC_NAMES[name], name) for name in METRICS],
+        watched=watched,
+        measures=MEASURES,
+        matrices=[]
+        if watched is None
+        else [move_matrix(one, [b.name for b in night.bands]) for one in watched.migrations],
+        drifts=[] if watched is None else _drifts(watched),
+        outcomes=[] if watched is None else _outcomes(watched, [band.name for band in night.bands]),
         versions=versions,
         window_days=window_days,
         made_at=made_at,
         first=first,
         last=night.as_of - timedelta(days=1),
         charts={
-            "scores": charts.score_distribution(night.histogram, DECADES, {b.name: b.limit for b in night.bands}),
+            "scores": charts.score_distribution(night.histogram, DECADES, limits),
             "payments": charts.payments_by_day(night.payments_by_day, first, night.as_of),
             "quality": None if quality is None else charts.model_comparison(_aucs(quality)),
+            **({} if watched is None else _over_time(watched)),
         },
     )
+
+
+def move_matrix(migration: Migration, bands: Sequence[str]) -> MoveMatrix:
+    """A migration by the earlier night's bands, in the order of `bands`; bands of older settings behind."""
+    known = [*bands, *sorted({band for move in migration.moves for band in move} - {*bands, NOT_SCORED}), NOT_SCORED]
+    users = {before: sum(n for (one, _), n in migration.moves.items() if one == before) for before in known}
+    reached = {after for _, after in migration.moves}
+    columns = tuple(band for band in known if band in reached)
+    rows = tuple(
+        MoveRow(before, users[before], tuple(_part(migration.moves.get((before, to)), users[before]) for to in columns))
+        for before in known
+        if users[before]
+    )
+    order = {band: place for place, band in enumerate(known)}
+    moves = sorted(((*move, n) for move, n in migration.moves.items()), key=lambda m: (order[m[0]], order[m[1]]))
+    return MoveMatrix(migration.period, migration.since, columns, rows, tuple(moves))
+
+
+def _part(users: int | None, of: int) -> float | None:
+    return users / of if users else None
+
+
+def _drifts(watched: Watched) -> list[Measured]:
+    """The scores' drift, then the inputs', the largest first."""
+    inputs = sorted(watched.segments("input_psi").values(), key=lambda one: (-(one.value or 0.0), one.segment))
+    scores = watched.of("score_psi")
+    return [*([scores] if scores else []), *inputs]
+
+
+def _outcomes(watched: Watched, bands: Sequence[str]) -> list[tuple[str, Measured, Measured]]:
+    """Band, mean probability and default rate of matured scores; bands of older settings behind."""
+    expected, observed = (watched.segments(f"matured_{name}") for name in ("mean_probability", "default_rate"))
+    order = [*bands, *sorted(set(observed) - set(bands))]
+    return [(band, expected[band], observed[band]) for band in order if band in observed]
+
+
+def _over_time(watched: Watched) -> dict[str, str | None]:
+    """The pictures of the nights up to this one; None where nothing was measured."""
+    history = watched.history
+    inputs = [one for one in _drifts(watched) if one.measure == "input_psi"]
+    drift = {"scores": history.get(("score_psi", ALL), {})}
+    drift |= {one.segment: history.get(("input_psi", one.segment), {}) for one in inputs[:WORST_INPUTS]}
+    score_psi, level = watched.of("score_psi"), watched.of("matured_calibration")
+    matured = {
+        MEASURES[name].title.split(", ")[1]: history.get((name, ALL), {}) for name in ("matured_auc", "matured_ks")
+    }
+    calibration = {"calibration": history.get(("matured_calibration", ALL), {})}
+    return {
+        "drift": _drawn("drift", drift, "PSI", score_psi.threshold if score_psi else None),
+        "matured": _drawn("matured", matured, "of matured scores"),
+        "calibration": _drawn(
+            "calibration", calibration, "mean probability / default rate", level.threshold if level else None
+        ),
+    }
+
+
+def _drawn(name: str, series: Mapping[str, Mapping[date, float]], label: str, limit: float | None = None) -> str | None:
+    there = {title: values for title, values in series.items() if values}
+    return charts.over_time(name, there, label, limit) if there else None
 
 
 def _aucs(quality: Quality) -> dict[str, float]:

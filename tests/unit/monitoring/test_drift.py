@@ -62,7 +62,9 @@ def test_what_moved_breaches_and_chance_does_not(spark: SparkSession) -> None:
     assert not any(one.breached for one in found)
     assert {one.counted for one in found if one.segment in ("all", "payments", "merchants")} == {300}
     # Of few users chance explains more than is allowed.
-    assert max(one.threshold or 0 for one in found) > LIMITS.max_input_psi
+    few = drift_measures(score_frame(spark, same[:20]), count(pack(random_rows(20, seed=4))), known, LIMITS)
+    assert max(one.threshold or 0 for one in few) > 4 * LIMITS.max_input_psi
+    assert not any(one.breached for one in few)
 
     moved = [row | {"probability": min(row["probability"] * 4, 1.0)} for row in same]
     refunds = [fold_row(f"u{n}", {"m": [payment(5, cents=-100)] * 9}) for n in range(300)]

@@ -36,9 +36,10 @@ def test_breaches_come_in_the_order_of_the_measures_and_say_what_to_look_at() ->
     found = breaches(rows)
     assert [one.measure for one in found] == ["input_psi", "payments_day_change", "late_share"]
     assert str(found[1]) == (
-        "payments_day_change all: -1 is below -0.6 (20,000 counted); look at whether the last delivery is whole, or "
-        "was delivered twice"
+        "payments_day_change all: -100 % is below -60 % (20,000 counted); look at whether the last delivery is whole, "
+        "or was delivered twice"
     )
+    assert str(found[0]).startswith("input_psi channel: 0.300 is above 0.250 (9 counted)")
     assert all("look at" in str(one) and "None" not in str(one) for one in found)
 
 
