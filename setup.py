@@ -19,6 +19,7 @@ JOBS = (
     "replay_score",
     "monitor_scores",
     "report",
+    "nightly",
     "maintain_tables",
 )
 

@@ -149,7 +149,7 @@ def test_a_task_names_a_job_that_takes_its_arguments(target: str, path: Path, ta
     if "source" in own:
         assert Path(own["source"]).is_file()
     if task["task_key"] in {
-        "train_model", "validate_model", "promote_model", "score_users", "report", "maintain_tables",
+        "train_model", "validate_model", "promote_model", "nightly", "maintain_tables",
     }:  # fmt: skip
         assert config.tracking.experiment == values["var.experiment"]
         assert config.tracking.model_name == values["var.model_name"]
@@ -207,12 +207,11 @@ def test_the_nightly_job_is_scheduled_once_a_night_in_utc() -> None:
         "timezone_id": "UTC",
         "pause_status": "UNPAUSED",
     }
-    assert [task["task_key"] for task in nightly["tasks"]] == [
-        "ingest_payments",
-        "fold_payments",
-        "score_users",
-        "report",
-    ]
+    assert [task["task_key"] for task in nightly["tasks"]] == ["nightly"]
+    # A night that took in its mappings from elsewhere would miss the bank's payments.
+    path, _ = jobs_of("prod")["nightly"]
+    config, _ = parsed(nightly["tasks"][0], path)
+    assert Path(config.nightly.payments).is_file() and Path(str(config.nightly.labels)).is_file()
 
 
 def test_maintenance_is_scheduled_weekly_and_apart_from_the_nights() -> None:
