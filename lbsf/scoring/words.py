@@ -61,11 +61,13 @@ def _why(field: int, paid_at: Ints, cents: Ints, as_of: int, usual: int) -> str:
 def _summary(name: str, paid_at: Ints, cents: Ints) -> str:
     last = _day(paid_at[-1])
     if len(cents) == 1:
-        kind = "refund" if cents[0] < 0 else "payment"
+        kind = "incoming payment" if cents[0] < 0 else "payment"
         return f"{name}: one {kind} of {_money(abs(cents[0]))} on {last}"
-    refunds = int((cents < 0).sum())
-    also = f", {refunds:,} of them refunds" if refunds else ""
-    return f"{name}: {len(cents):,} payments of {_money(np.abs(cents).mean())} on average, the last on {last}{also}"
+    # Refunds, salaries and payouts of loans alike.
+    incoming = int((cents < 0).sum())
+    also = f", {incoming:,} of them incoming" if 0 < incoming < len(cents) else ""
+    kind = "incoming payments" if incoming == len(cents) else "payments"
+    return f"{name}: {len(cents):,} {kind} of {_money(np.abs(cents).mean())} on average, the last on {last}{also}"
 
 
 def _amounts(paid_at: Ints, cents: Ints, as_of: int, usual: int) -> str:

@@ -33,7 +33,7 @@ def test_amounts_that_changed() -> None:
 def test_amounts_beside_the_users_usual_one() -> None:
     visits = [payment(10.5, 50_000), payment(11.5, -50_000)]
     assert text(visits, AMOUNT, -0.1) == (
-        "The Shop: 2 payments of 500.00 on average, the last on 2025-06-20, 1 of them refunds. Lowers the risk, "
+        "The Shop: 2 payments of 500.00 on average, the last on 2025-06-20, 1 of them incoming. Lowers the risk, "
         "mostly by the amounts: 500.00 on average, where this user's usual payment is 20.00."
     )
 
@@ -54,6 +54,9 @@ def test_times(days: tuple[float, ...], expected: str) -> None:
 
 def test_kinds_and_merchants_that_no_field_explains() -> None:
     assert text([payment(3.5, -700)], KIND) == (
-        "The Shop: one refund of 7.00 on 2025-06-27. Raises the risk, mostly by what was paid for and to whom."
+        "The Shop: one incoming payment of 7.00 on 2025-06-27. "
+        "Raises the risk, mostly by what was paid for and to whom."
     )
+    salary = text([payment(3.5, -700), payment(33.5, -700)], KIND, -0.2)
+    assert salary.startswith("The Shop: 2 incoming payments of 7.00 on average, the last on 2025-06-27. Lowers")
     assert text([payment(3.5, 700)], NO_FIELD).endswith("Raises the risk, by being there at all.")
