@@ -108,7 +108,7 @@ class Measured(NamedTuple):
 
 def shown(measure: str, value: float | None, counted: int, segment: str = ALL) -> Measured:
     """A value that no threshold judges."""
-    return Measured(measure, segment, value, None, False, counted)
+    return Measured(measure, segment, None if value is None else float(value), None, False, counted)
 
 
 def at_most(

@@ -42,7 +42,7 @@ JOB_KEYS = {
 }  # fmt: skip
 TASK_KEYS = {
     "task_key", "depends_on", "job_cluster_key", "spark_python_task", "libraries", "max_retries",
-    "min_retry_interval_millis", "timeout_seconds",
+    "min_retry_interval_millis", "timeout_seconds", "run_if", "email_notifications", "webhook_notifications",
 }  # fmt: skip
 CLUSTER_KEYS = {
     "spark_version", "node_type_id", "data_security_mode", "autoscale", "num_workers", "spark_conf", "custom_tags",
@@ -149,7 +149,7 @@ def test_a_task_names_a_job_that_takes_its_arguments(target: str, path: Path, ta
     if "source" in own:
         assert Path(own["source"]).is_file()
     if task["task_key"] in {
-        "train_model", "validate_model", "promote_model", "score_users", "report", "maintain_tables",
+        "train_model", "validate_model", "promote_model", "score_users", "monitor_scores", "report", "maintain_tables",
     }:  # fmt: skip
         assert config.tracking.experiment == values["var.experiment"]
         assert config.tracking.model_name == values["var.model_name"]
@@ -211,8 +211,20 @@ def test_the_nightly_job_is_scheduled_once_a_night_in_utc() -> None:
         "ingest_payments",
         "fold_payments",
         "score_users",
+        "monitor_scores",
         "report",
     ]
+
+
+def test_a_finding_is_told_and_the_report_is_made_all_the_same() -> None:
+    _, nightly = jobs_of("prod")["nightly"]
+    tasks = {task["task_key"]: task for task in nightly["tasks"]}
+    assert tasks["report"]["run_if"] == "AT_LEAST_ONE_SUCCESS"
+    # Without scores neither of the two has succeeded.
+    assert {item["task_key"] for item in tasks["report"]["depends_on"]} == {"score_users", "monitor_scores"}
+    # The run as a whole counts as a success then, so the task itself tells.
+    for kind in ("email_notifications", "webhook_notifications"):
+        assert tasks["monitor_scores"][kind] == nightly[kind]
 
 
 def test_maintenance_is_scheduled_weekly_and_apart_from_the_nights() -> None:
