@@ -43,6 +43,7 @@ STEPS = (
     "validate_model",
     "promote_model",
     "score_users",
+    "monitor_scores",
     "report",
 )
 

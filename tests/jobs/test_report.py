@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 from report_page import Page
+from score_rows import reason, score_frame, score_row
 
 from jobs import report
 from jobs.common import Job
 from lbsf.errors import InputError
-from lbsf.schemas import PAYMENTS, PAYMENTS_QUARANTINE, SCORES
+from lbsf.monitoring.history import collect_watched
+from lbsf.schemas import BAND_MIGRATION, FOLD_LOSS, PAYMENTS, PAYMENTS_QUARANTINE, SCORE_MONITORING, SCORES
+from lbsf.schemas.scores import THIN_BAND
 
 NIGHT = date(2025, 7, 1)
 AT = datetime(2025, 7, 1, 2, tzinfo=UTC)
@@ -23,27 +27,31 @@ AT = datetime(2025, 7, 1, 2, tzinfo=UTC)
 
 def write_scores(job: Job, users: int = 60, model: str = "1") -> None:
     rng = np.random.default_rng(1)
-    bands = job.config.scoring.bands
     rows = []
     for user in range(users):
-        probability = round(float(rng.beta(1, 12)), 6)
-        band = next(name for name, limit in bands.items() if probability <= limit)
-        reasons = [
-            {
-                "merchant_id": f"m{merchant}",
-                "merchant_name": "" if merchant == 3 else f"Shop {merchant}",
-                "direction": "raises" if contribution > 0 else "lowers",
-                "contribution": contribution,
-            }
-            for merchant in rng.permutation(15)[:3]
-            for contribution in [round(float(rng.normal()), 4)]
-        ]
         thin = bool(rng.random() < 0.2)
-        rows.append((NIGHT, f"u{user}", probability, band, 0.0, thin, reasons, "lbsf", model, 5, AT))
-    job.warehouse.replace_day(SCORES, job.spark.createDataFrame(rows, SCORES.struct), NIGHT)
+        probability = 0.045 if thin else round(float(rng.beta(1, 12)), 6)
+        reasons = [
+            reason(f"m{m}", round(float(rng.normal()), 4), str(field) or None, "" if m == 3 else None)
+            for m, field in zip(rng.permutation(15)[:3], rng.choice(["amount", "time", ""], 3), strict=True)
+        ]
+        band, reasons = (THIN_BAND, []) if thin else (None, reasons)
+        rows.append(
+            score_row(
+                f"u{user}",
+                NIGHT,
+                probability,
+                band,
+                reasons=reasons,
+                model_version=model,
+                folds_version=5,
+                scored_at=AT,
+            )
+        )
+    job.warehouse.replace_day(SCORES, score_frame(job.spark, rows), NIGHT)
     earlier = NIGHT - timedelta(days=1)
-    other = [(earlier, *row[1:]) for row in rows[:7]]
-    job.warehouse.replace_day(SCORES, job.spark.createDataFrame(other, SCORES.struct), earlier)
+    other = [row | {"score_date": earlier} for row in rows[:7]]
+    job.warehouse.replace_day(SCORES, score_frame(job.spark, other), earlier)
 
 
 def write_payments(job: Job) -> dict[date, int]:
@@ -68,11 +76,46 @@ def write_quarantine(job: Job) -> None:
     job.warehouse.insert_new(PAYMENTS_QUARANTINE, quarantine, ["quarantine_id"])
 
 
+def write_loss(job: Job) -> None:
+    """Two bands of history of the night, one of another night, one of the examples."""
+    rows = [
+        (table, day, 5, "unknown", history, 30, 4, 900, 90, 80, 8, 5_000, 100, 0.1, 0.02)
+        for table, day, history in (
+            ("folds", NIGHT, "001-029"),
+            ("folds", NIGHT, "180+"),
+            ("folds", NIGHT - timedelta(days=1), "180+"),
+            ("examples", NIGHT, "180+"),
+        )
+    ]
+    job.warehouse.overwrite(FOLD_LOSS, job.spark.createDataFrame(rows, FOLD_LOSS.struct))
+
+
+def write_monitoring(job: Job) -> None:
+    """What monitor_scores would write of this night and of the 70 before it."""
+    rows = [
+        (NIGHT - timedelta(days=back), measure, segment, value + back / 1_000, 0.25, value > 0.25, 60, AT)
+        for back in range(71)
+        for measure, segment, value in (
+            ("score_psi", "all", 0.3),
+            ("input_psi", "hour", 0.01),
+            ("thin_share", "all", 0.1),
+        )
+    ]
+    moves = [
+        (day, period, NIGHT - timedelta(days=9), before, after, users)
+        for day, period in ((NIGHT, "night"), (NIGHT, "month"), (NIGHT - timedelta(days=1), "night"))
+        for before, after, users in (("A", "A", 40), ("A", "thin", 10), ("none", "B", 7))
+    ]
+    job.warehouse.overwrite(SCORE_MONITORING, job.spark.createDataFrame(rows, SCORE_MONITORING.struct))
+    job.warehouse.overwrite(BAND_MIGRATION, job.spark.createDataFrame(moves, BAND_MIGRATION.struct))
+
+
 def test_the_page_shows_what_the_tables_hold(champion_job: Job) -> None:
     job = champion_job
     write_scores(job)
     days = write_payments(job)
     write_quarantine(job)
+    write_loss(job)
     summary = report.run(job, as_of=NIGHT, best_auc=0.8)
     path = Path(summary.details["report"])
     assert path == job.root / "reports" / "2025-07-01.html" and summary.rows_in == 60
@@ -84,21 +127,28 @@ def test_the_page_shows_what_the_tables_hold(champion_job: Job) -> None:
     mean = sum(row["probability"] for row in scores) / len(scores)
     assert page.texts["mean-probability"] == f"{100 * mean:.2f} %"
     for name, _, users, share, mean_probability in page.tables["bands"][1:]:
-        inside = [row["probability"] for row in scores if row["band"] == name]
+        inside = [row["probability"] for row in scores if row["band"] == name.removesuffix(" file")]
         assert (int(users), share) == (len(inside), f"{100 * len(inside) / 60:.1f} %")
         assert mean_probability == (f"{100 * sum(inside) / len(inside):.2f} %" if inside else "–")
     assert sum(int(row[2]) for row in page.tables["bands"][1:]) == 60
 
-    raising = [reason for row in scores for reason in row["reasons"] if reason["direction"] == "raises"]
-    counted = Counter(reason["merchant_id"] for reason in raising)
-    expected = sorted(counted, key=lambda merchant: (-counted[merchant], merchant))[:10]
-    names = {merchant: "m3" if merchant == "m3" else f"Shop {merchant[1:]}" for merchant in counted}
-    assert len(expected) == 10
-    assert [row[:2] for row in page.tables["merchants"][1:]] == [[names[m], str(counted[m])] for m in expected]
-    for merchant, row in zip(expected, page.tables["merchants"][1:], strict=True):
-        moved = [reason["contribution"] for reason in raising if reason["merchant_id"] == merchant]
-        assert float(row[2].removeprefix("× ")) == pytest.approx(math.exp(sum(moved) / len(moved)), abs=0.0051)
+    for table, direction in (("raising", "raises"), ("lowering", "lowers")):
+        found = [one for row in scores for one in row["reasons"] if one["direction"] == direction]
+        counted = Counter(one["merchant_id"] for one in found)
+        expected = sorted(counted, key=lambda merchant: (-counted[merchant], merchant))[:10]
+        names = {merchant: "m3" if merchant == "m3" else f"Shop {merchant}" for merchant in counted}
+        assert len(expected) == 10
+        assert [row[:2] for row in page.tables[table][1:]] == [[names[m], str(counted[m])] for m in expected]
+        for merchant, row in zip(expected, page.tables[table][1:], strict=True):
+            moved = [one["contribution"] for one in found if one["merchant_id"] == merchant]
+            assert float(row[2].removeprefix("× ")) == pytest.approx(math.exp(sum(moved) / len(moved)), abs=0.0051)
+        fields = Counter(one["field"] or "no field alone" for one in found)
+        column = {"raises": 1, "lowers": 2}[direction]
+        assert {row[0]: int(row[column]) for row in page.tables["fields"][1:]} == fields
 
+    assert page.tables["loss"][1:] == [["payments", "10.00 %"], ["merchants", "10.00 %"], ["spending", "2.00 %"]]
+    assert page.texts["users-cut"] == "8"
+    assert page.texts["breach-count"] == "–" and "drift" not in page.tables
     assert page.tables["days"] == [[str(day), str(count)] for day, count in days.items()]
     assert page.texts["payments"] == "9"
     assert page.tables["quarantined"][1:] == [["amount is missing", "4"], ["unknown currency <XXX>", "1"]]
@@ -106,6 +156,7 @@ def test_the_page_shows_what_the_tables_hold(champion_job: Job) -> None:
         ["scores", str(job.warehouse.version(SCORES))],
         ["payments", str(job.warehouse.version(PAYMENTS))],
         ["payments_quarantine", str(job.warehouse.version(PAYMENTS_QUARANTINE))],
+        ["fold_loss", str(job.warehouse.version(FOLD_LOSS))],
         ["folds, as scored", "5"],
     ]
     metrics = job.tracker.fetch("champion").metrics
@@ -119,6 +170,29 @@ def test_the_page_shows_what_the_tables_hold(champion_job: Job) -> None:
     text = path.read_text(encoding="utf-8")
     assert Page(text).texts["users"] == "9" and "This night was scored with lbsf version 2" in text
     assert [file.name for file in path.parent.iterdir()] == ["2025-07-01.html"]
+
+
+def test_the_page_shows_what_was_watched(champion_job: Job) -> None:
+    job = champion_job
+    write_scores(job)
+    write_payments(job)
+    write_monitoring(job)
+    page = Page(Path(report.run(job, as_of=NIGHT).details["report"]).read_text(encoding="utf-8"))
+    assert page.texts["breach-count"] == "1"
+    assert page.tables["breaches"][1] == ["PSI of the scores", "0.300", "0.250"]
+    assert page.tables["drift"][1:] == [["the scores", "0.300", "0.250"], ["hour", "0.010", "0.250"]]
+    assert page.tables["moves-night"][1:] == [["A", "50", "80", "", "20"], ["new", "7", "", "100", ""]]
+    assert page.tables["counts-month"][1:] == [["A", "A", "40"], ["A", "thin", "10"], ["new", "B", "7"]]
+    watched = collect_watched(job.warehouse.read(SCORE_MONITORING), job.warehouse.read(BAND_MIGRATION), NIGHT)
+    assert watched is not None
+    over_time = watched.history["score_psi", "all"]
+    assert (len(over_time), min(over_time), over_time[NIGHT]) == (60, NIGHT - timedelta(days=59), 0.3)
+    # Another night's rows do not stand in for this one's.
+    job.warehouse.overwrite(
+        SCORE_MONITORING, job.warehouse.read(SCORE_MONITORING).where(F.col("score_date") < F.lit(NIGHT))
+    )
+    page = Page(Path(report.run(job, as_of=NIGHT).details["report"]).read_text(encoding="utf-8"))
+    assert page.texts["breach-count"] == "–" and "moves-night" not in page.tables
 
 
 def test_refusals_write_no_page(champion_job: Job, job: Job) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lbsf.config.models import MigrationLimits, MonitoringConfig
 from lbsf.monitoring.findings import MEASURES, at_least, at_most, breaches, share, shown, within
 
 
@@ -49,3 +52,12 @@ def test_every_measure_that_can_breach_says_what_to_look_at() -> None:
         "users", "payments_day", "payments_week", "matured_users", "matured_defaults", "matured_mean_probability",
         "matured_default_rate", "matured_auc_low", "matured_auc_high",
     }  # fmt: skip
+
+
+def test_the_document_names_every_measure_and_every_limit() -> None:
+    text = Path("docs/monitoring.md").read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    named = {name.strip() for line in table[1:] for name in line.split("|")[1].split(",")}
+    assert set(MEASURES) <= named
+    limits = {*MonitoringConfig.model_fields, *MigrationLimits.model_fields}
+    assert [name for name in limits if name not in text] == []

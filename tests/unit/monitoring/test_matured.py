@@ -93,6 +93,7 @@ def test_scores_that_say_nothing_or_say_too_much_breach() -> None:
     counts, _, _ = sample(5_000, factor=0.3)
     tight = {one.measure: one for one in matured_measures(counts, LIMITS) if one.breached}
     assert set(tight) == {"matured_calibration"} and tight["matured_calibration"].threshold == 0.5
+    counts, _, _ = sample(5_000)
     shuffled = counts.assign(defaults=(counts["users"] * 0.1).round())
     found = {one.measure for one in matured_measures(shuffled, LIMITS) if one.breached}
     assert found == {"matured_auc", "matured_ks"}
