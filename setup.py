@@ -18,6 +18,9 @@ JOBS = (
     "score_users",
     "replay_score",
     "report",
+    "create_views",
+    "answer_queries",
+    "serve_sql",
     "maintain_tables",
 )
 
@@ -58,7 +61,7 @@ DEV = [
 ]
 # The long-sequence models that `make experiment` trains beside ours.
 EXPERIMENT = ["transformers>=5"]
-# What the benchmarks compare with and draw. pytorch-lifestream 0.7.0 does not import.
+# What the benchmarks compare with and draw; docs/analysts.md reads tables with DuckDB. pytorch-lifestream 0.7.0 does not import.
 BENCH = ["duckdb>=1", "matplotlib>=3.7", "psutil", "pytorch-lifestream==0.6.0"]
 
 setup(

@@ -1,7 +1,7 @@
 """The main job, from raw payments to a queried score table, in one command.
 
 simulate (or take your own sources) -> ingest payments and labels -> fold -> build examples -> train with
-Horovod ranks -> validate -> promote -> score one night -> report -> three SQL queries over the scores.
+Horovod ranks -> validate -> promote -> score one night -> report -> the first three of the analysts' queries.
 
 With --payments and --labels the same runs over your own data, from the mapping files alone.
 """
@@ -14,9 +14,9 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 from jobs import (
+    answer_queries,
     build_examples,
     fold_payments,
     generate_payments,
@@ -30,13 +30,11 @@ from jobs import (
 )
 from jobs.common import Job, Summary, day, run_main
 from lbsf.errors import ConfigurationError
-from lbsf.schemas import PAYMENTS, SCORES
-from lbsf.scoring.queries import load_queries
+from lbsf.schemas import PAYMENTS
 from lbsf.tables import paid_days
 
 SIMULATED = {"parquet": "conf/sources/synthetic_payments.yaml", "csv": "conf/sources/synthetic_payments_csv.yaml"}
 SIMULATED_LABELS = "conf/sources/synthetic_labels.yaml"
-QUERIES = Path("conf/queries")
 
 
 def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | None) -> None:
@@ -67,7 +65,7 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     _promote(job, validate_model.run(job))
     score_users.run(job, as_of=as_of)
     written = report.run(job, as_of=as_of, best_auc=best_auc)
-    _answer_queries(job)
+    answer_queries.run(job, first=3)
     _say_where(job, written, time.monotonic() - started)
 
 
@@ -80,17 +78,9 @@ def _promote(job: Job, validated: Summary) -> None:
     promote_model.run(job, override="demo: shows the steps after promotion")
 
 
-def _answer_queries(job: Job) -> None:
-    scores = job.warehouse.read(SCORES)
-    scores.createOrReplaceTempView("scores")
-    job.warehouse.read(PAYMENTS).createOrReplaceTempView("payments")
-    for query in load_queries(QUERIES):
-        print(f"\n-- {query.title}\n{query.sql}\n")
-        job.spark.sql(query.sql).show(10, truncate=False)
-
-
 def _say_where(job: Job, written: Summary, seconds: float) -> None:
     print(f"demo done in {seconds:.0f} s")
+    print("  queries    all ten: python jobs/answer_queries.py (with the same --conf and --set); docs/analysts.md")
     print(f"  report     {written.details['report']}")
     print(f"  warehouse  {job.root / 'tables'}")
     print(f"  MLflow     {job.tracker.uri}   (look at it: .venv/bin/mlflow ui --backend-store-uri {job.tracker.uri})")
