@@ -2,7 +2,7 @@
 # make test    the same set-up where it is missing, then the tests
 # make check   ruff, mypy, import boundaries
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check format docs bench-fold bench-train bench-score bench-reasons experiment lock clean
+.PHONY: help environment demo test check format docs docs-answers bench-fold bench-train bench-score bench-reasons experiment lock clean
 SHELL := /bin/bash
 python := .venv/bin/python
 # Ranks and Spark's workers import the same modules again and again: let Python keep their bytecode.
@@ -29,8 +29,12 @@ check: environment ## ruff, mypy, import boundaries
 format: environment ## ruff's fixes and layout
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
-docs: environment ## docs/tables.md from the schemas
+docs: environment ## docs/tables.md from the schemas, the views in docs/analysts.md from conf/views
 	@$(python) -m lbsf.schemas.document docs/tables.md
+	@$(python) -m lbsf.analysts.document conf/views docs/analysts.md
+
+docs-answers: environment ## the answers in docs/analysts.md, from the demo's warehouse; ARGS="--set storage.root=DIR"
+	@$(python) jobs/answer_queries.py --document docs/analysts.md $(ARGS)
 
 bench-fold: environment ## the fold against Spark, DuckDB and Polars; ARGS="--payments 10000000 --repeat 3", or --help
 	@$(python) -m benchmarks.fold $(ARGS)

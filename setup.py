@@ -20,6 +20,9 @@ JOBS = (
     "monitor_scores",
     "report",
     "nightly",
+    "create_views",
+    "answer_queries",
+    "serve_sql",
     "maintain_tables",
 )
 
@@ -60,7 +63,8 @@ DEV = [
 ]
 # The long-sequence models that `make experiment` trains beside ours.
 EXPERIMENT = ["transformers>=5"]
-# What the benchmarks compare with and draw. pytorch-lifestream 0.7.0 does not import.
+# What the benchmarks compare with and draw; docs/analysts.md reads tables with DuckDB too. pytorch-lifestream 0.7.0
+# does not import.
 BENCH = ["captum>=0.7", "duckdb>=1", "matplotlib>=3.7", "psutil", "pytorch-lifestream==0.6.0"]
 
 setup(

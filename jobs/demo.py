@@ -1,7 +1,8 @@
 """The main job, from raw payments to a queried score table, in one command.
 
 simulate (or take your own sources) -> ingest payments and labels -> fold -> build examples -> train with
-Horovod ranks -> validate -> promote -> score one night -> monitor -> report -> three SQL queries over the scores.
+Horovod ranks -> validate -> promote -> score and monitor a night and the one a month before it -> report -> the first
+three of the analysts' queries.
 
 With --payments and --labels the same runs over your own data, from the mapping files alone.
 """
@@ -14,9 +15,9 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 from jobs import (
+    answer_queries,
     build_examples,
     fold_payments,
     generate_payments,
@@ -31,13 +32,12 @@ from jobs import (
 )
 from jobs.common import Job, Summary, day, run_main
 from lbsf.errors import ConfigurationError, FindingError
-from lbsf.schemas import PAYMENTS, SCORES
-from lbsf.scoring.queries import load_queries
+from lbsf.schemas import PAYMENTS
 from lbsf.tables import paid_days
 
 SIMULATED = {"parquet": "conf/sources/synthetic_payments.yaml", "csv": "conf/sources/synthetic_payments_csv.yaml"}
+MONTH = timedelta(days=30)
 SIMULATED_LABELS = "conf/sources/synthetic_labels.yaml"
-QUERIES = Path("conf/queries")
 
 
 def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | None) -> None:
@@ -47,7 +47,7 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
         job: configuration, session, tables.
         payments: source mapping of payments; None simulates them.
         labels: source mapping of labels; given together with payments.
-        as_of: night that is scored; None: the day after the last payment.
+        as_of: last night that is scored; None: the day after the last payment.
     """
     if (payments is None) != (labels is None):
         raise ConfigurationError("--payments and --labels go together: give both, or neither to simulate")
@@ -61,15 +61,19 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     ingest_payments.run(job, source=payments)
     ingest_labels.run(job, source=labels)
     stored = job.warehouse.data_files(PAYMENTS, job.warehouse.version(PAYMENTS))
-    as_of = as_of or paid_days(stored)[1] + timedelta(days=1)
-    fold_payments.run(job, as_of=[as_of])
+    first, last = paid_days(stored)
+    as_of = as_of or last + timedelta(days=1)
+    # A month's migration and matured scores need an earlier night; a bank of a few weeks has none.
+    nights = [night for night in (as_of - MONTH, as_of) if first < night]
+    fold_payments.run(job, as_of=nights)
     build_examples.run(job)
     train_model.run(job)
     _promote(job, validate_model.run(job))
-    score_users.run(job, as_of=as_of)
-    _monitor(job, as_of)
+    for night in nights:
+        score_users.run(job, as_of=night)
+        _monitor(job, night)
     written = report.run(job, as_of=as_of, best_auc=best_auc)
-    _answer_queries(job)
+    answer_queries.run(job, first=3)
     _say_where(job, written, time.monotonic() - started)
 
 
@@ -90,17 +94,9 @@ def _monitor(job: Job, as_of: date) -> None:
         print(f"  {finding}", flush=True)
 
 
-def _answer_queries(job: Job) -> None:
-    scores = job.warehouse.read(SCORES)
-    scores.createOrReplaceTempView("scores")
-    job.warehouse.read(PAYMENTS).createOrReplaceTempView("payments")
-    for query in load_queries(QUERIES):
-        print(f"\n-- {query.title}\n{query.sql}\n")
-        job.spark.sql(query.sql).show(10, truncate=False)
-
-
 def _say_where(job: Job, written: Summary, seconds: float) -> None:
     print(f"demo done in {seconds:.0f} s")
+    print("  queries    all ten: python jobs/answer_queries.py (with the same --conf and --set); docs/analysts.md")
     print(f"  report     {written.details['report']}")
     print(f"  warehouse  {job.root / 'tables'}")
     print(f"  MLflow     {job.tracker.uri}   (look at it: .venv/bin/mlflow ui --backend-store-uri {job.tracker.uri})")

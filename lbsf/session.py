@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -67,6 +69,7 @@ def _local(config: SparkConfig) -> SparkSession:
     os.environ["PYSPARK_PYTHON"] = sys.executable
     # A laptop's host name may not resolve; nothing here leaves the machine.
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    scratch = Path(tempfile.gettempdir()) / f"lbsf-{getpass.getuser()}"
     builder = SparkSession.builder.master(config.master).appName("lbsf")
     settings = {
         "spark.driver.memory": config.driver_memory,
@@ -79,7 +82,11 @@ def _local(config: SparkConfig) -> SparkSession:
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
-        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -Dderby.system.home=/tmp/lbsf-derby",
+        # What Spark's catalog of a session and the SQL server write belongs to nobody's working directory.
+        "spark.sql.warehouse.dir": str(scratch / "spark-warehouse"),
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dderby.stream.error.file={scratch / 'derby.log'}",
+        # Set again for the session itself; here for those that come of it, a client's of the SQL server.
+        **_ALWAYS,
         **config.settings,
     }
     for key, value in settings.items():
@@ -87,6 +94,8 @@ def _local(config: SparkConfig) -> SparkSession:
     jars = sorted((jar_cache() / "jars").glob("*.jar"))
     if jars:
         builder = builder.config("spark.jars", ",".join(str(jar) for jar in jars))
+        # Threads of the SQL server see the class path alone.
+        builder = builder.config("spark.driver.extraClassPath", ":".join(str(jar) for jar in jars))
     else:
         # Resolved from the Maven repository once; the next session finds the jars above.
         from delta import configure_spark_with_delta_pip

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from analyst_tables import write_analyst_tables
 from pyspark.sql import SparkSession
 from small import PROJECT, SMALL
 
 from jobs.common import Job
 from lbsf.config import Config, load_config
+from lbsf.tables import Warehouse
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,3 +58,12 @@ def spark() -> Iterator[SparkSession]:
     session = get_spark(load_config(PROJECT / "conf/local.yaml", SMALL).spark)
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def analyst_warehouse(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """The tables of analyst_tables.py, for tests that only read."""
+    root = tmp_path_factory.mktemp("analysts") / "warehouse"
+    warehouse = Warehouse(spark, load_config(PROJECT / "conf/local.yaml", [*SMALL, f"storage.root={root}"]).storage)
+    write_analyst_tables(warehouse)
+    return warehouse

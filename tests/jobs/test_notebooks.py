@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import nbformat
 import pytest
+from analyst_tables import EARLIER, scores
 from nbclient import NotebookClient
+from pyspark.sql import SparkSession
 
-from jobs.common import Job
+from lbsf.config import Config
 from lbsf.schemas import SCORES
+from lbsf.tables import Warehouse
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-NIGHT, EARLIER = date(2025, 7, 1), date(2025, 6, 30)
 
 
-def write_scores(job: Job) -> None:
-    reasons = [
-        {"merchant_id": "m1", "merchant_name": "Quick Cash", "direction": "raises", "contribution": 0.7},
-        {"merchant_id": "m2", "merchant_name": "", "direction": "lowers", "contribution": -0.2},
-    ]
-    for night, users in ((EARLIER, 3), (NIGHT, 25)):
-        rows = [
-            (night, f"u{user:02d}", (user + 1) / 100, "D", 4.0 * user, user == 24, reasons, "lbsf", "1", 0,
-             datetime(2025, 7, 1, 2, tzinfo=UTC))
-            for user in range(users)
-        ]  # fmt: skip
-        job.warehouse.replace_day(SCORES, job.spark.createDataFrame(rows, SCORES.struct), night)
-
-
-def test_the_notebook_on_scores_runs(job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    write_scores(job)
-    monkeypatch.setenv("LBSF_ROOT", str(job.root))
-    document = nbformat.read(FOLDER / "01_scores.ipynb", as_version=4)
+def executed(root: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
+    """What the notebook for analysts prints, and how many charts it draws."""
+    monkeypatch.setenv("LBSF_ROOT", root)
+    document = nbformat.read(FOLDER / "02_analysts.ipynb", as_version=4)
     # Opened in a folder of its own: a notebook may not lean on where it was started.
-    NotebookClient(document, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(
-        output.get("text", "") for cell in document.cells if cell.cell_type == "code" for output in cell.outputs
-    )
-    assert "25 users scored as of 2025-07-01, table version 1" in printed
-    # u24 is riskier, and thin.
-    assert "probability 24.00%, band D, above 92.0 % of all users" in printed
-    assert "Quick Cash" in printed and "odds x2.01" in printed and "odds x0.82" in printed
+    NotebookClient(document, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [output for cell in document.cells if cell.cell_type == "code" for output in cell.outputs]
+    charts = sum("image/png" in output.get("data", {}) for output in outputs)
+    return "".join(output.get("text", "") for output in outputs), charts
+
+
+def test_the_notebook_for_analysts_runs(
+    analyst_warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    printed, charts = executed(analyst_warehouse.storage.root, tmp_path, monkeypatch)
+    assert "5 users scored as of 2025-07-02" in printed
+    assert charts == 5
+    # u1 moved most.
+    assert "2025-06-01  6.00%  band D" in printed
+    assert "2025-07-02  30.00%  band E\n    risk rose, mostly by 4 new payments\n" in printed
+    assert "odds x2.01  Shop loans raises the risk\n    odds x0.82  Shop grocer lowers the risk" in printed
+
+
+def test_the_notebook_for_analysts_runs_with_one_night_of_scores_alone(
+    spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    warehouse = Warehouse(spark, config.storage)
+    rows = [row for row in scores() if row[0] == EARLIER]
+    warehouse.overwrite(SCORES, spark.createDataFrame(rows, SCORES.struct))
+    printed, charts = executed(config.storage.root, tmp_path, monkeypatch)
+    assert "band_migration_latest: no table band_migration yet" in printed
+    assert charts == 3
+    assert "2025-07-01  90.00%  band E\n    odds x7.39  bets raises the risk" in printed
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=[notebook.name for notebook in NOTEBOOKS])

@@ -148,6 +148,8 @@ def test_a_task_names_a_job_that_takes_its_arguments(target: str, path: Path, ta
         assert own["as_of"] in (date(2025, 8, 1), [date(2025, 8, 1)])
     if "source" in own:
         assert Path(own["source"]).is_file()
+    if "views" in own:
+        assert list(own["views"].glob("*.sql"))
     if task["task_key"] in {
         "train_model", "validate_model", "promote_model", "nightly", "maintain_tables",
     }:  # fmt: skip
@@ -224,7 +226,7 @@ def test_maintenance_is_scheduled_weekly_and_apart_from_the_nights() -> None:
     _, nightly = jobs_of("prod")["nightly"]
     assert 2 + nightly["timeout_seconds"] / 3600 <= int(hour)
     assert int(hour) + maintenance["timeout_seconds"] / 3600 <= 24 + 2
-    assert [task["task_key"] for task in maintenance["tasks"]] == ["maintain_tables"]
+    assert [task["task_key"] for task in maintenance["tasks"]] == ["create_views", "maintain_tables"]
 
 
 @pytest.mark.parametrize(("target", "path", "task"), TASKS)

@@ -3,9 +3,8 @@ SELECT
   band,
   count(*) AS users,
   round(100 * count(*) / sum(count(*)) OVER (), 1) AS share_percent,
-  round(avg(probability), 4) AS mean_probability,
-  count_if(thin_file) AS thin_files
-FROM scores
-WHERE score_date = (SELECT max(score_date) FROM scores)
+  round(avg(probability), 4) AS mean_probability
+FROM latest_scores
+WHERE latest_night
 GROUP BY band
-ORDER BY mean_probability
+ORDER BY band = 'thin', mean_probability

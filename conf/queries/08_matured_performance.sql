@@ -1,0 +1,13 @@
+-- How good were the scores whose outcome is known by now, night by night?
+SELECT
+  score_date,
+  users,
+  defaults,
+  round(default_rate, 4) AS default_rate,
+  round(auc, 4) AS auc,
+  round(ks, 4) AS ks,
+  round(calibration, 4) AS calibration
+FROM matured_performance
+WHERE segment = 'all'
+ORDER BY score_date DESC
+LIMIT 10

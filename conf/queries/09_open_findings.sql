@@ -1,0 +1,11 @@
+-- What lies beyond its threshold and needs a person, and since when?
+SELECT
+  measure,
+  segment,
+  round(value, 4) AS value,
+  threshold,
+  open_since,
+  nights
+FROM breaches
+ORDER BY open_since, measure, segment
+LIMIT 10

@@ -1,0 +1,30 @@
+-- The latest score of each user who was scored in the 31 days before the latest night, that night included.
+-- user_id: the scored user
+-- score_date: the night of the score
+-- latest_night: whether that is the latest night; false: the user is no longer scored
+-- probability: calibrated probability of default, 0 to 1
+-- band: risk band, or `thin`
+-- percentile: share of that night's users with a lower probability, 0 to 100; null for a thin file
+-- thin_file: too little history for the network: the probability is that of all thin files
+-- why: the sentences of the reasons, the strongest first
+-- reasons: the merchants that moved the score most, with contributions in log-odds
+-- change: against the score of the night before; null where there is nothing to compare
+-- model_version: version of the model that scored
+SELECT
+  user_id,
+  score_date,
+  score_date = (SELECT max(score_date) FROM scores) AS latest_night,
+  probability,
+  band,
+  percentile,
+  thin_file,
+  concat_ws('; ', transform(reasons, reason -> reason.text)) AS why,
+  reasons,
+  change,
+  model_version
+FROM (
+  SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY score_date DESC) AS age
+  FROM scores
+  WHERE score_date > (SELECT max(score_date) - INTERVAL 31 DAYS FROM scores)
+)
+WHERE age = 1

@@ -1,0 +1,43 @@
+-- How each night's job went.
+-- as_of: the night
+-- outcome: `failed`, `started` (under way, or killed), `finding` (done, and a person must look) or `done`
+-- steps: steps that were begun
+-- done: of them, those that ended well
+-- began_at: when the first began, UTC
+-- ended_at: when the last ended, UTC
+-- seconds: the steps' own time, without pauses between them and earlier attempts
+-- attempts: of the step that was begun most often
+-- quarantined: rows refused and kept aside
+-- message: what failed or was found, by step
+-- details: each step's figures and table versions, as JSON, by step
+-- code_version: of the code that did it
+SELECT
+  as_of,
+  CASE
+    WHEN bool_or(outcome = 'failed') THEN 'failed'
+    WHEN bool_or(outcome = 'started') THEN 'started'
+    WHEN bool_or(outcome = 'finding') THEN 'finding'
+    ELSE 'done'
+  END AS outcome,
+  count(*) AS steps,
+  count_if(outcome IN ('done', 'finding')) AS done,
+  min(started_at) AS began_at,
+  max(ended_at) AS ended_at,
+  sum(unix_millis(ended_at) - unix_millis(started_at)) / 1000 AS seconds,
+  max(attempt) AS attempts,
+  sum(quarantined) AS quarantined,
+  map_from_entries(
+    transform(
+      array_sort(collect_list(struct(number, step, message)) FILTER (WHERE message IS NOT NULL)),
+      row -> struct(row.step, row.message)
+    )
+  ) AS message,
+  map_from_entries(
+    transform(
+      array_sort(collect_list(struct(number, step, details)) FILTER (WHERE details IS NOT NULL)),
+      row -> struct(row.step, row.details)
+    )
+  ) AS details,
+  max_by(code_version, started_at) AS code_version
+FROM nightly_runs
+GROUP BY as_of

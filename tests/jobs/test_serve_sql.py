@@ -1,0 +1,169 @@
+"""The SQL server as a process of its own, asked over JDBC by Spark's own beeline."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from analyst_tables import EARLIER, NIGHT, scores
+from small import PROJECT, SMALL
+
+from jobs import serve_sql
+from jobs.common import Job
+from lbsf.analysts import load_views
+from lbsf.schemas import SCORES
+from lbsf.scoring.queries import load_queries
+from lbsf.tables import Warehouse
+
+BEELINE = Path(sys.executable).with_name("beeline")
+
+
+class Server(NamedTuple):
+    """A server that said it was ready."""
+
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+    said: str
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(analyst_warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("started_here")
+    settings = [*SMALL, f"storage.root={analyst_warehouse.storage.root}"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    command = [sys.executable, PROJECT / "jobs/serve_sql.py", "--conf", PROJECT / "conf/local.yaml", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen(
+        [*command, "--port", str(free_port()), "--views", PROJECT / "conf/views"],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines: list[str] = []
+    try:
+        # Ends with the ready line, or with the process.
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("ready: "):
+                break
+        said = "".join(lines)
+        ready = re.search(r"^ready: (jdbc:hive2://127\.0\.0\.1:\d+/lbsf)$", said, re.MULTILINE)
+        assert ready is not None, said
+        yield Server(process, ready[1], folder, said)
+    finally:
+        process.kill()
+        process.wait()
+
+
+# Before the first row of an answer beeline may print its prompt, silent or not.
+PROMPT = re.compile(r"^\d: jdbc:\S+> ", re.MULTILINE)
+
+
+def beeline(server: Server, *statements: str) -> subprocess.CompletedProcess[str]:
+    asked = [part for statement in statements for part in ("-e", statement)]
+    quiet = ["--silent=true", "--outputformat=tsv2", "--nullemptystring=true"]
+    return subprocess.run(
+        [BEELINE, "-u", server.url, "-n", "analyst", *quiet, *asked],
+        env={**os.environ, "PATH": f"{BEELINE.parent}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def asked(server: Server, *statements: str) -> list[list[str]]:
+    """Rows of all statements, each with its headings, as text."""
+    result = beeline(server, *statements)
+    assert result.returncode == 0, result.stderr
+    return [line.split("\t") for line in PROMPT.sub("", result.stdout).splitlines() if line]
+
+
+def test_a_client_gets_views_tables_and_utc(server: Server) -> None:
+    rows = asked(
+        server,
+        "SELECT user_id, score_date, band, percentile FROM latest_scores ORDER BY user_id LIMIT 2",
+        "SELECT scored_at FROM scores WHERE user_id = 'u4'",
+        "SELECT change.since, reasons[0].text FROM scores WHERE user_id = 'u3' AND change IS NOT NULL",
+    )
+    assert rows == [
+        ["user_id", "score_date", "band", "percentile"],
+        ["u1", str(NIGHT), "E", "75.0"],
+        ["u2", str(NIGHT), "thin", ""],
+        ["scored_at"],
+        [f"{NIGHT} 02:01:30.0"],
+        ["since", "text"],
+        [str(EARLIER), "bets raises the risk"],
+    ]
+
+
+def test_every_documented_query_is_answered(server: Server) -> None:
+    queries = [" ".join(query.sql.split()) for query in load_queries(PROJECT / "conf/queries")]
+    rows = asked(server, *queries)
+    # Each answer begins with its first column's name: none is missing.
+    first = ("band", "merchant_id", "user_id", "since", "field", "input", "score_date", "measure", "as_of")
+    assert [row[0] for row in rows if row[0] in first] == [*first[:3], "user_id", *first[3:]]
+    assert ["share.late", "all", "0.03", "0.01", str(EARLIER), "2"] in rows
+    assert ["loans", "Shop loans", "2", "1.82"] in rows
+
+
+def test_a_tool_finds_tables_views_and_columns_with_their_comments(server: Server) -> None:
+    tables = asked(server, "!tables")
+    shown = {row[2]: row[4] for row in tables[1:] if row[1] == "lbsf"}
+    assert {view.name: view.purpose for view in load_views(PROJECT / "conf/views")}.items() <= shown.items()
+    assert shown["scores"] == SCORES.purpose
+    columns = asked(server, "!columns breaches")
+    assert {row[3]: row[11] for row in columns[1:]}["open_since"] == "the first night of the breach that is open now"
+
+
+def test_a_client_cannot_change_a_table_by_its_name(server: Server, analyst_warehouse: Warehouse) -> None:
+    result = beeline(server, "DELETE FROM scores")
+    assert "DELTA_UNSUPPORTED_SOURCE" in result.stderr
+    assert analyst_warehouse.read(SCORES).count() == len(scores())
+    assert analyst_warehouse.version(SCORES) == 0
+
+
+def test_it_ends_when_told_to_and_leaves_nothing_behind(server: Server) -> None:
+    server.process.send_signal(signal.SIGTERM)
+    printed, _ = server.process.communicate(timeout=120)
+    assert printed.splitlines()[-1] == "stopped"
+    assert server.process.returncode == 0
+    assert list(server.folder.iterdir()) == []
+    # No fault, and no client's statement, in what a log would keep.
+    assert "ERROR" not in server.said + printed
+    assert "DELETE" not in server.said + printed
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(server.url.split(":")[-1].removesuffix("/lbsf"))))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "--host 0.0.0.0: other machines would read all tables without a password"),
+        (["--host", "localhost"], "--host localhost: an IP address is expected"),
+    ],
+)
+def test_an_address_that_others_reach_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert serve_sql.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_port_in_use_and_a_warehouse_without_scores_are_refused(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert serve_sql.main(["--port", str(taken.getsockname()[1])]) == 2
+    assert "cannot be listened on (Address already in use): choose another --port" in capsys.readouterr().err
+    settings = [part for setting in job.overrides for part in ("--set", setting)]
+    assert serve_sql.main([*settings, "--port", str(free_port())]) == 2
+    assert "table scores does not exist" in capsys.readouterr().err
