@@ -61,7 +61,7 @@ DEV = [
 ]
 # The long-sequence models that `make experiment` trains beside ours.
 EXPERIMENT = ["transformers>=5"]
-# What the benchmarks compare with and draw; docs/analysts.md reads tables with DuckDB. pytorch-lifestream 0.7.0 does not import.
+# What the benchmarks compare with and draw; DuckDB also for docs/analysts.md. pytorch-lifestream 0.7.0 does not import.
 BENCH = ["duckdb>=1", "matplotlib>=3.7", "psutil", "pytorch-lifestream==0.6.0"]
 
 setup(

@@ -94,7 +94,7 @@ def test_a_client_gets_views_tables_and_utc(server: Server) -> None:
         server,
         "SELECT user_id, score_date, band, percentile FROM latest_scores ORDER BY user_id LIMIT 2",
         "SELECT scored_at FROM scores WHERE user_id = 'u4'",
-        "SELECT change.since, reasons[0].text FROM scores WHERE user_id = 'u3' AND change IS NOT NULL",
+        "SELECT change.since, reasons[0].text AS text FROM scores WHERE user_id = 'u3' AND change IS NOT NULL",
     )
     assert rows == [
         ["user_id", "score_date", "band", "percentile"],
