@@ -72,30 +72,37 @@ def scores() -> list[Row]:
 
 
 def monitoring() -> list[Row]:
-    """psi.amount_cents is beyond its threshold tonight, share.late since the night before, quarantine no longer."""
+    """The PSI of amount_cents is beyond its threshold tonight, late_share since the night before, quarantine no longer."""
     values = {
-        ("psi.score", "all"): (0.02, 0.03, 0.25, 5),
-        ("psi.score", "short history"): (0.04, None, 0.25, 0),
-        ("psi.amount_cents", "all"): (0.05, 0.31, 0.25, 900),
-        ("matured.users", "all"): (None, 200.0, None, 200),
-        ("matured.defaults", "all"): (None, 9.0, None, 200),
-        ("matured.auc", "all"): (None, 0.74, 0.6, 200),
-        ("matured.ks", "all"): (None, 0.41, None, 200),
-        ("matured.calibration", "all"): (None, 0.12, 0.5, 200),
-        ("volume.users", "all"): (5.0, 5.0, None, 5),
-        ("volume.payments_last_day", "all"): (420.0, 401.0, None, 401),
-        ("share.late", "all"): (0.02, 0.03, 0.01, 900),
-        ("share.quarantined", "all"): (0.06, 0.001, 0.05, 900),
-        ("share.thin", "all"): (0.2, 0.2, 0.5, 5),
+        ("score_psi", "all"): (0.02, 0.03, 0.25, 5),
+        ("input_psi", "channel"): (0.04, None, 0.25, 0),
+        ("input_psi", "amount_cents"): (0.05, 0.31, 0.25, 900),
+        ("matured_users", "all"): (None, 200.0, None, 200),
+        ("matured_defaults", "all"): (None, 9.0, None, 200),
+        ("matured_auc", "all"): (None, 0.74, 0.6, 200),
+        ("matured_ks", "all"): (None, 0.41, None, 200),
+        ("matured_calibration", "all"): (None, 1.2, 2.0, 200),
+        ("matured_mean_probability", "all"): (None, 0.054, None, 200),
+        ("matured_default_rate", "all"): (None, 0.045, None, 200),
+        ("matured_mean_probability", "E"): (None, 0.2, None, 20),
+        ("matured_default_rate", "E"): (None, 0.25, None, 20),
+        ("users", "all"): (5.0, 5.0, None, 5),
+        ("payments_day", "all"): (420.0, 401.0, None, 401),
+        ("late_share", "all"): (0.02, 0.03, 0.01, 900),
+        ("quarantined_share", "all"): (0.06, 0.001, 0.05, 900),
+        ("thin_share", "all"): (0.2, 0.2, 0.5, 5),
     }
     breached = {
-        (NIGHT, "psi.amount_cents"), (NIGHT, "share.late"), (EARLIER, "share.late"), (EARLIER, "share.quarantined"),
+        (NIGHT, "amount_cents"), (NIGHT, "late_share"), (EARLIER, "late_share"), (EARLIER, "quarantined_share"),
     }  # fmt: skip
     return [
-        (night, measure, segment, value, threshold, (night, measure) in breached, counted, at(night, 100))
+        (night, measure, segment, value, threshold, bool({(night, measure), (night, segment)} & breached), counted,
+         at(night, 100))
         for (measure, segment), (before, now, threshold, counted) in values.items()
         for night, value in ((EARLIER, before), (NIGHT, now))
-    ]
+        # What was not measured that night has no row, but for a PSI.
+        if value is not None or measure.endswith("psi")
+    ]  # fmt: skip
 
 
 def migration() -> list[Row]:
@@ -128,7 +135,7 @@ def runs() -> list[Row]:
         step(FIRST, 2, "fold", "failed", 1, message="no room on the disk", attempt=3),
         step(EARLIER, 1, "ingest", "done", 4, quarantined=2, details='{"payments version": 7}'),
         step(EARLIER, 2, "fold", "done", 2, details='{"folds version": 3}'),
-        step(EARLIER, 3, "monitor", "finding", 1, message="share.late 0.02, at most 0.01"),
+        step(EARLIER, 3, "monitor", "finding", 1, message="late_share 0.02, at most 0.01"),
         step(NIGHT, 1, "ingest", "done", 5, quarantined=0),
         step(NIGHT, 2, "fold", "started", None),
     ]

@@ -3,6 +3,7 @@ SELECT
   score_date,
   users,
   defaults,
+  round(mean_probability, 4) AS mean_probability,
   round(default_rate, 4) AS default_rate,
   round(auc, 4) AS auc,
   round(ks, 4) AS ks,

@@ -94,7 +94,7 @@ def test_a_client_gets_views_tables_and_utc(server: Server) -> None:
         server,
         "SELECT user_id, score_date, band, percentile FROM latest_scores ORDER BY user_id LIMIT 2",
         "SELECT scored_at FROM scores WHERE user_id = 'u4'",
-        "SELECT change.since, reasons[0].text FROM scores WHERE user_id = 'u3' AND change IS NOT NULL",
+        "SELECT change.since, reasons[0].text AS text FROM scores WHERE user_id = 'u3' AND change IS NOT NULL",
     )
     assert rows == [
         ["user_id", "score_date", "band", "percentile"],
@@ -113,7 +113,7 @@ def test_every_documented_query_is_answered(server: Server) -> None:
     # Each answer begins with its first column's name: none is missing.
     first = ("band", "merchant_id", "user_id", "since", "field", "input", "score_date", "measure", "as_of")
     assert [row[0] for row in rows if row[0] in first] == [*first[:3], "user_id", *first[3:]]
-    assert ["share.late", "all", "0.03", "0.01", str(EARLIER), "2"] in rows
+    assert ["late_share", "all", "0.03", "0.01", str(EARLIER), "2"] in rows
     assert ["loans", "Shop loans", "2", "1.82"] in rows
 
 

@@ -43,12 +43,12 @@ EXPECTED: list[list[tuple[Any, ...]]] = [
         ("no single one", "lowers", 1, 1, 0.67),
         ("time", "lowers", 1, 1, 0.82),
     ],
-    [("amount_cents", "all", 0.31, 0.26, 0.25, True), ("score", "all", 0.03, 0.01, 0.25, False)],
-    [(NIGHT, 200, 9, 0.045, 0.74, 0.41, 0.12)],
-    [("share.late", "all", 0.03, 0.01, EARLIER, 2), ("psi.amount_cents", "all", 0.31, 0.25, NIGHT, 1)],
+    [("amount_cents", 0.31, 0.26, 0.25, True), ("score", 0.03, 0.01, 0.25, False)],
+    [(NIGHT, 200, 9, 0.054, 0.045, 0.74, 0.41, 1.2)],
+    [("late_share", "all", 0.03, 0.01, EARLIER, 2), ("input_psi", "amount_cents", 0.31, 0.25, NIGHT, 1)],
     [
         (NIGHT, "started", "1 of 2", 5.0, 0, {}),
-        (EARLIER, "finding", "3 of 3", 7.0, 2, {"monitor": "share.late 0.02, at most 0.01"}),
+        (EARLIER, "finding", "3 of 3", 7.0, 2, {"monitor": "late_share 0.02, at most 0.01"}),
         (FIRST, "failed", "1 of 2", 4.0, 10, {"fold": "no room on the disk"}),
     ],
 ]

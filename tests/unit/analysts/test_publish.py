@@ -31,7 +31,7 @@ def test_a_view_without_its_table_is_left_out_and_an_old_one_dropped(
         "breaches": "score_monitoring",
         "matured_performance": "score_monitoring",
         "nightly_status": "nightly_runs",
-        "psi_by_segment": "score_monitoring",
+        "drift": "score_monitoring",
     }
     shown = {row.viewName for row in spark.sql("SHOW VIEWS IN lbsf").collect()}
     assert shown == {"latest_scores", "score_changes", "scores", "top_reasons"}
@@ -69,7 +69,7 @@ def test_a_breach_that_comes_again_is_open_since_it_came_again(spark: SparkSessi
     warehouse = Warehouse(spark, config.storage)
     days = [(1, True), (2, False), (3, True), (4, True)]
     rows = [
-        (NIGHT.replace(day=day), "share.late", "all", 0.5, 0.1, breached, 9, at(NIGHT, 0)) for day, breached in days
+        (NIGHT.replace(day=day), "late_share", "all", 0.5, 0.1, breached, 9, at(NIGHT, 0)) for day, breached in days
     ]
     warehouse.overwrite(SCORE_MONITORING, spark.createDataFrame(rows, SCORE_MONITORING.struct))
     publish(warehouse, load_views(VIEWS))
