@@ -58,7 +58,7 @@ def over_time(name: str, series: Mapping[str, Mapping[date, float]], label: str,
                 label=title,
             )
         if limit is not None:
-            axes.axhline(limit, color=RED, linewidth=0.8, linestyle=":", label=f"threshold {limit:g}")
+            axes.axhline(limit, color=RED, linewidth=0.8, linestyle=":", label=f"threshold {limit:.3g}")
         axes.margins(x=0.04, y=0.12)
         if all(value >= 0 for values in series.values() for value in values.values()) and limit is not None:
             axes.set_ylim(bottom=0)

@@ -124,7 +124,7 @@ def _outcomes(watched: Watched, bands: Sequence[str]) -> list[tuple[str, Measure
 
 
 def _over_time(watched: Watched) -> dict[str, str | None]:
-    """The pictures of the nights up to this one; None where nothing was measured."""
+    """The pictures of the nights up to this one; None where there is only one."""
     history = watched.history
     inputs = [one for one in _drifts(watched) if one.measure == "input_psi"]
     drift = {"scores": history.get(("score_psi", ALL), {})}
@@ -144,7 +144,8 @@ def _over_time(watched: Watched) -> dict[str, str | None]:
 
 
 def _drawn(name: str, series: Mapping[str, Mapping[date, float]], label: str, limit: float | None = None) -> str | None:
-    there = {title: values for title, values in series.items() if values}
+    # One night makes no line.
+    there = {title: values for title, values in series.items() if len(values) > 1}
     return charts.over_time(name, there, label, limit) if there else None
 
 

@@ -195,6 +195,13 @@ def test_a_quiet_night_and_one_that_nobody_watched_say_so() -> None:
     assert "No label with a score has matured lately." in render(watched=first)
 
 
+def test_pictures_over_time_need_two_nights() -> None:
+    one = {key: dict(list(values.items())[:1]) for key, values in WATCHED.history.items()}
+    pictures = [render(watched=replace(WATCHED, history=history)).count("<svg") for history in (one, WATCHED.history)]
+    assert pictures == [3, 6]
+    assert ">threshold 0.25</text>" in render()
+
+
 def test_the_bars_carry_their_numbers() -> None:
     svg = render().split('id="quality"')[0].split("Model quality")[1]
     for name, value in (("LBSF", "0.7412"), ("LightGBM", "0.7266"), ("best reachable", "0.8123")):
