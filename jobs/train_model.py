@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lbsf.config.models import ScoringConfig
+    from lbsf.models.artifact import ThinFile
     from lbsf.tracking import Run
     from lbsf.training.plan import TrainingPlan
 
@@ -82,8 +83,8 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
                 (output / _RUN_ID).write_text(tracked.run_id, encoding="utf-8")
                 train_on_ranks(plan, tracked)
                 metrics = _evaluate(plan, job.config.scoring, tracked)
-                _save_reference(plan, tracked)
-                _save_thin_file(plan, job.config.scoring, tracked)
+                thin_file = _save_thin_file(plan, job.config.scoring, tracked)
+                _save_reference(plan, thin_file, tracked)
                 model = job.tracker.register(tracked, output / "model", example)
             shutil.rmtree(output, ignore_errors=True)
         held_out = plan.held_out[-1] if plan.held_out else "validation"
@@ -216,19 +217,20 @@ def _evaluate(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> dict[
     return metrics
 
 
-def _save_reference(plan: TrainingPlan, tracked: Run) -> None:
-    """What scores and inputs look like now, beside the model: the nightly scores are held against it."""
+def _save_reference(plan: TrainingPlan, thin_file: ThinFile, tracked: Run) -> None:
+    """What inputs, and scores but for thin files, look like now: the nightly ones are held against it."""
     from lbsf.loading.petastorm_reader import every_user_once
     from lbsf.monitoring.reference import REFERENCE, add, count, make_reference
 
     batches = every_user_once(plan.splits["train"].files, shard=0, shards=1, batch_users=plan.training.batch_users)
     with np.load(Path(plan.output) / "validation.npz", allow_pickle=False) as saved:
-        reference = make_reference(add(count(packed) for packed in batches), saved["probability"])
+        probability = saved["probability"][~thin_file.covers(saved["payments"], saved["merchants"])]
+    reference = make_reference(add(count(packed) for packed in batches), probability)
     reference.save(Path(plan.output) / "model")
     tracked.document(reference.model_dump(mode="json"), REFERENCE)
 
 
-def _save_thin_file(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> None:
+def _save_thin_file(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> ThinFile:
     """What the model says of users with too little history, on its card."""
     import pyarrow as pa
 
@@ -244,6 +246,7 @@ def _save_thin_file(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) ->
     folder = Path(plan.output) / "model"
     save_card(folder, load_card(folder).model_copy(update={"thin_file": thin}))
     tracked.params({f"thin_file.{name}": value for name, value in thin})
+    return thin
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -72,7 +72,7 @@ def scores() -> list[Row]:
 
 
 def monitoring() -> list[Row]:
-    """Beyond their thresholds: tonight the PSI of amount_cents, for two nights late_share, no longer quarantined_share."""
+    """Beyond their thresholds: the PSI of amount_cents tonight, late_share for two nights."""
     values = {
         ("score_psi", "all"): (0.02, 0.03, 0.25, 5),
         ("input_psi", "channel"): (0.04, None, 0.25, 0),

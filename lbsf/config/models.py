@@ -291,6 +291,9 @@ class ScoringConfig(Section):
         limits = list(self.bands.values())
         if limits != sorted(set(limits)) or limits[-1] != 1.0:
             raise ValueError("band limits must rise and end at 1.0")
+        # What stands where a user has no risk band: a thin file's, and that of no score in band_migration.
+        if taken := {"thin", "none"} & set(self.bands):
+            raise ValueError(f"{taken.pop()} cannot be a band's name: users without a risk band have it")
         return self
 
 

@@ -79,6 +79,7 @@ def test_a_mapping_is_replaced_whole_not_merged() -> None:
         ("storage.database=a;drop", "storage.database: String should match pattern"),
         ("training.hosts='x;rm'", "training.hosts: String should match pattern"),
         ("scoring.bands={A: 0.2, B: 0.1, C: 1.0}", "scoring: band limits must rise and end at 1.0"),
+        ("scoring.bands={A: 0.2, thin: 1.0}", "scoring: thin cannot be a band's name"),
         ("scoring.bands={A: 0.2, B: 0.9}", "scoring: band limits must rise and end at 1.0"),
         ("synthetic.observation_shares=[1.0]", "observation_days and observation_shares differ in length"),
         ("synthetic.observation_shares=[0.5, 0.4]", "observation_shares must sum to 1"),
