@@ -160,7 +160,10 @@ def _page(model: LBSF, card: ModelCard, rows: pa.Table) -> str:
         merchants.append(pl.from_arrow(some.select(["merchant_category"])).explode("merchant_category"))
     found = {name: np.abs(np.concatenate(parts)) for name, parts in moved.items()}
     lines = [
-        "<!-- made by benchmarks/reasons.py -->",
+        "# Do the reasons hold?",
+        "",
+        "Made by `make bench-reasons`; how it is measured: [benchmarks/reasons.py](../../benchmarks/reasons.py).",
+        "",
         f"{rows.num_rows:,} users out of time with at least {FEWEST_MERCHANTS} merchants. Mean distance in log-odds "
         "that the score moves as the merchants that a way names first are taken out together, with 95 % limits of a "
         "bootstrap over users:",
@@ -180,7 +183,6 @@ def _page(model: LBSF, card: ModelCard, rows: pa.Table) -> str:
         "What ours says of the merchants of each category:",
         "",
         _kinds(np.concatenate(strengths[OURS]), pl.concat(merchants)["merchant_category"].to_numpy()),
-        "<!-- end of benchmarks/reasons.py -->",
         "",
     ]
     return "\n".join(lines)

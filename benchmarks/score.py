@@ -155,7 +155,10 @@ def _through_spark(contender: str, folder: Path, config: Config, out: Path) -> C
 def _page(users: int, seconds: dict[str, float], repeat: int) -> str:
     bare = seconds["bare"]
     lines = [
-        "<!-- made by benchmarks/score.py -->",
+        "# Scoring through Spark",
+        "",
+        "Made by `make bench-score`; what the contenders are: [benchmarks/score.py](../../benchmarks/score.py).",
+        "",
         f"{users:,} users with a median of {PER_USER} payments, median of {repeat} round(s). {machine()['machine']}.",
         "",
         "| contender | seconds | users a second and core | times bare |",
@@ -163,7 +166,6 @@ def _page(users: int, seconds: dict[str, float], repeat: int) -> str:
         *(f"| {name} | {s:.1f} | {users / s:,.0f} | {s / bare:.2f} |" for name, s in seconds.items()),
         "",
         f"Spark's overhead over the bare loop: {100 * (seconds['spark'] / bare - 1):.0f} %.",
-        "<!-- end of benchmarks/score.py -->",
         "",
     ]
     return "\n".join(lines)
