@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -26,6 +27,9 @@ from lbsf.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# Clients' sessions hold dates in another Java class than Delta's shortcut for max(score_date) expects.
+SETTINGS = {"spark.databricks.delta.optimizeMetadataQuery.enabled": "false"}
 
 
 def run(job: Job, *, host: str, port: int, allow_remote: bool, views: Path) -> None:
@@ -46,27 +50,28 @@ def run(job: Job, *, host: str, port: int, allow_remote: bool, views: Path) -> N
     from lbsf.analysts import load_views, publish
     from lbsf.analysts.views import LOCAL_DATABASE
     from lbsf.schemas import SCORES
+    from lbsf.session import get_spark
     from lbsf.tables import Warehouse
 
-    version = job.warehouse.version(SCORES)
+    spark = get_spark(job.config.spark.model_copy(update={"settings": {**SETTINGS, **job.config.spark.settings}}))
+    warehouse = Warehouse(spark, job.config.storage.model_copy(update={"database": None}))
+    version = warehouse.version(SCORES)
     ended = threading.Event()
     # Only now: a new Spark session takes Ctrl-C for itself.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    left_out = publish(
-        Warehouse(job.spark, job.config.storage.model_copy(update={"database": None})), load_views(views)
-    )
+    left_out = publish(warehouse, load_views(views))
     for view, table in left_out.items():
         print(f"  left out: {view}, table {table} has not been written", flush=True)
-    with _server(job.spark, host, port):
+    with _server(spark, host, port):
         print(f"  scores version {version}; each query reads the newest", flush=True)
         print(f"ready: jdbc:hive2://{host}:{port}/{LOCAL_DATABASE}", flush=True)
         # Spark's process is this one's child: without it there is nothing left to serve.
-        java = job.spark.sparkContext._gateway.proc  # type: ignore[union-attr]
+        java = spark.sparkContext._gateway.proc  # type: ignore[union-attr]
         while not ended.wait(timeout=1):
             if java.poll() is not None:
                 raise RuntimeError(f"Spark ended with code {java.returncode}")
-    job.spark.stop()
+    spark.stop()
     print("stopped", flush=True)
 
 
@@ -83,7 +88,8 @@ def _check_address(host: str, port: int, allow_remote: bool) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        raise InputError(f"{host}:{port} cannot be listened on ({error.strerror}): choose another --port") from None
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(f"{host}:{port} cannot be listened on ({why}): choose another --port") from None
 
 
 @contextmanager

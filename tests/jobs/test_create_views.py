@@ -53,7 +53,7 @@ def test_the_queries_are_printed_and_written_into_a_document(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = tmp_path / "page.md"
-    document.write_text("before\n<!-- answers: begin -->\nold\n<!-- answers: end -->\nafter\n")
+    document.write_text("before\n<!-- answers: begin -->\nfrom before\n<!-- answers: end -->\nafter\n")
     assert answer_queries.main([*arguments, "--document", str(document)]) == 0
     printed, text = capsys.readouterr().out, document.read_text()
     for number, query in enumerate(load_queries(Path("conf/queries")), 1):
@@ -61,7 +61,7 @@ def test_the_queries_are_printed_and_written_into_a_document(
         assert f"### {number}. {query.title}\n\n```sql\n{query.sql}\n```\n\n```text\n" in text
     assert re.search(r"^E +1 +20 +0\.3$", printed, re.MULTILINE)
     assert re.search(r"^share\.late +all +0\.03 +0\.01 +2025-07-01 +2$", text, re.MULTILINE)
-    assert "old" not in text and text.endswith("after\n")
+    assert "from before" not in text and text.endswith("after\n")
 
 
 def test_without_scores_there_is_no_answer(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
