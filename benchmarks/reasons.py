@@ -32,7 +32,7 @@ from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.models.relations import places, set_out
 from lbsf.schemas import EXAMPLES
-from lbsf.scoring.explain import leave_one_out
+from lbsf.scoring.explain import CANDIDATES_A_REASON, leave_one_out
 from lbsf.tables.log import snapshot_files
 from lbsf.tracking import CHAMPION, Tracker
 
@@ -41,6 +41,8 @@ Floats = NDArray[np.float64]
 Way = Callable[[LBSF, PackedFolds], Floats]
 
 OURS = "leave one out (ours)"
+ALL = "leave one out, all merchants"
+GRADIENTS = "integrated gradients"
 MOST = 3
 FEWEST_MERCHANTS = 10
 BATCH = 64
@@ -48,12 +50,21 @@ IG_STEPS = 32
 SAMPLES = 1_000
 
 
-def ours(model: LBSF, packed: PackedFolds) -> Floats:
+def all_merchants(model: LBSF, packed: PackedFolds) -> Floats:
     """Logit with all merchants less the logit without this one."""
     with torch.inference_mode():
         batch = FoldBatch.from_packed(packed)
-        logits, without = leave_one_out(model, model.merchant_vectors(batch), batch.merchant_count)
-        return (torch.repeat_interleave(logits, batch.merchant_count) - without).double().numpy()
+        _, lost = leave_one_out(model, model.merchant_vectors(batch), batch.merchant_count)
+        return lost.double().numpy()
+
+
+def among_candidates(model: LBSF, packed: PackedFolds) -> Floats:
+    """The same for those merchants alone that scoring takes for candidates."""
+    with torch.inference_mode():
+        batch = FoldBatch.from_packed(packed)
+        vectors = model.merchant_vectors(batch)
+        _, lost = leave_one_out(model, vectors, batch.merchant_count, MOST * CANDIDATES_A_REASON)
+        return lost.double().numpy()
 
 
 def integrated_gradients(model: LBSF, packed: PackedFolds) -> Floats:
@@ -96,8 +107,9 @@ def at_random(model: LBSF, packed: PackedFolds) -> Floats:
 
 
 WAYS: dict[str, Way] = {
-    OURS: ours,
-    "integrated gradients": integrated_gradients,
+    OURS: among_candidates,
+    ALL: all_merchants,
+    GRADIENTS: integrated_gradients,
     "most payments": most_payments,
     "largest amounts": largest_amounts,
     "random": at_random,
@@ -155,7 +167,7 @@ def _page(model: LBSF, card: ModelCard, rows: pa.Table) -> str:
             strengths[name].append(strength)
             moved[name].append(deletion(model, card, packed, strength))
         cuts = np.cumsum(packed.merchant_count)[:-1]
-        pairs = [np.split(strengths[name][-1], cuts) for name in list(WAYS)[:2]]
+        pairs = [np.split(strengths[name][-1], cuts) for name in (ALL, GRADIENTS)]
         agreement += [spearmanr(*pair).statistic for pair in zip(*pairs, strict=True)]
         merchants.append(pl.from_arrow(some.select(["merchant_category"])).explode("merchant_category"))
     found = {name: np.abs(np.concatenate(parts)) for name, parts in moved.items()}
@@ -177,12 +189,12 @@ def _page(model: LBSF, card: ModelCard, rows: pa.Table) -> str:
         lines.append(f"| {name} | {cells} | {more} | {1000 * seconds[name] / rows.num_rows:.2f} |")
     lines += [
         "",
-        f"Rank correlation of ours and integrated gradients over a user's merchants: {np.median(agreement):.2f} "
-        "(median of users).",
+        "Rank correlation of leave one out and integrated gradients over a user's merchants: "
+        f"{np.median(agreement):.2f} (median of users).",
         "",
-        "What ours says of the merchants of each category:",
+        "What leave one out says of the merchants of each category:",
         "",
-        _kinds(np.concatenate(strengths[OURS]), pl.concat(merchants)["merchant_category"].to_numpy()),
+        _kinds(np.concatenate(strengths[ALL]), pl.concat(merchants)["merchant_category"].to_numpy()),
         "",
     ]
     return "\n".join(lines)

@@ -30,8 +30,8 @@ def run(job: Job, *, document: Path | None = None, views: Path = VIEWS, first: i
         InputError: there are no scores.
     """
     from lbsf.analysts import answer, as_markdown, load_views, publish, with_part
+    from lbsf.analysts.queries import load_queries
     from lbsf.schemas import SCORES
-    from lbsf.scoring.queries import load_queries
 
     with job.step("answer_queries") as summary:
         summary.details["scores version"] = job.warehouse.version(SCORES)

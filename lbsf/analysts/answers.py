@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 
+from lbsf.analysts.queries import Query
 from lbsf.analysts.views import View, read_by
-from lbsf.scoring.queries import Query
 
 # Rows and characters of a cell that an answer shows.
 ROWS, CHARACTERS = 10, 60

@@ -138,10 +138,20 @@ class LBSF(nn.Module):
             present: (n, K) bool, where a merchant is.
             tally: (n, tallies) sums over the user's payments.
         """
-        merchants = everyone[:, 1:] * present[:, :, None]
-        total = merchants.sum(1)
-        mean = total / present.sum(1, keepdim=True).clamp(min=1)
-        return torch.cat([everyone[:, 0], mean, total / MERCHANTS_SCALE, torch.log1p(tally)], dim=1)
+        total = (everyone[:, 1:] * present[:, :, None]).sum(1)
+        return LBSF.head_inputs(everyone[:, 0], total, present.sum(1, keepdim=True), tally)
+
+    @staticmethod
+    def head_inputs(user: Tensor, total: Tensor, count: Tensor, tally: Tensor) -> Tensor:
+        """What the head reads, (..., features).
+
+        Args:
+            user: (..., width) the user's vector.
+            total: (..., width) sum of the merchants' vectors.
+            count: (..., 1) how many they are.
+            tally: (..., tallies).
+        """
+        return torch.cat([user, total / count.clamp(min=1), total / MERCHANTS_SCALE, torch.log1p(tally)], dim=-1)
 
     def user_logits(self, vectors: Tensor, present: Tensor) -> Tensor:
         """(n, K, width + tallies) merchants and (n, K) bool -> (n,) logits."""

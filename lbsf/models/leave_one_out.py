@@ -13,7 +13,36 @@ from lbsf.models.relations import RelationalLayer
 _NEARLY_ALL = 1.0 - 1e-9
 
 
-def logits_without_each(model: LBSF, vectors: Tensor, present: Tensor, at_once: int) -> Tensor:
+def logits_with_others_as_they_are(model: LBSF, vectors: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits, and those with one merchant left out of what the head reads alone: a guess at logits_without_each.
+
+    The other merchants stay as they are, though they have looked at the one that is left out. It costs next to nothing.
+
+    Args:
+        model, vectors, present: as for logits_without_each.
+
+    Returns:
+        (n,) logits of all merchants; (n, K) without each, without meaning where no merchant is.
+    """
+    related, tallies = model.parts(vectors)
+    tallies = tallies * present[:, :, None]
+    everyone = model.related(related, present)
+    merchants = everyone[:, 1:] * present[:, :, None]
+    total, tally, count = merchants.sum(1), tallies.sum(1), present.sum(1, keepdim=True)
+    logits = model.head(model.head_inputs(everyone[:, 0], total, count, tally)).squeeze(1)
+    n, k, width = merchants.shape
+    without = model.head_inputs(
+        everyone[:, :1].expand(n, k, width),
+        total[:, None] - merchants,
+        (count - 1)[:, None].expand(n, k, 1),
+        (tally[:, None] - tallies).clamp(min=0.0),
+    )
+    return logits, model.head(without.flatten(0, 1)).view(n, k)
+
+
+def logits_without_each(
+    model: LBSF, vectors: Tensor, present: Tensor, at_once: int, first: int | None = None
+) -> Tensor:
     """Logits with one merchant left out at a time, exactly as if its payments had never been.
 
     The first relational layer is worked out once a user: a softmax without one of its keys is the
@@ -25,9 +54,10 @@ def logits_without_each(model: LBSF, vectors: Tensor, present: Tensor, at_once: 
         vectors: (n, K, width + tallies) merchants, as set_out gives them.
         present: (n, K) bool, where a merchant is.
         at_once: vectors that are held at once, about.
+        first: only so many merchants of each user are left out, those that stand first; None: all.
 
     Returns:
-        (n, K) logits; without meaning where no merchant is.
+        (n, K or first) logits; without meaning where no merchant is.
     """
     n, k, _ = vectors.shape
     related, tallies = model.parts(vectors)
@@ -39,8 +69,9 @@ def logits_without_each(model: LBSF, vectors: Tensor, present: Tensor, at_once: 
     attention = _Attention(layers[0], everyone, there) if layers else None
     step = max(1, at_once // max(1, n * (k + 1)))
     parts = [torch.zeros((n, 0))]
-    for begin in range(0, k, step):
-        left_out = torch.arange(begin, min(begin + step, k))
+    wanted = k if first is None else min(first, k)
+    for begin in range(0, wanted, step):
+        left_out = torch.arange(begin, min(begin + step, wanted))
         tokens = everyone[:, None].expand(-1, len(left_out), -1, -1)
         if attention is not None:
             tokens = layers[0].feed_forward(tokens + attention.without(left_out + 1))

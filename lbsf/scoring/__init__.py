@@ -2,15 +2,12 @@
 
 from lbsf.scoring.change import with_change
 from lbsf.scoring.explain import BatchScores, score_batch
-from lbsf.scoring.queries import Query, load_queries
 from lbsf.scoring.rank import with_rank
 from lbsf.scoring.score import ModelFiles, score_folds
 
 __all__ = [
     "BatchScores",
     "ModelFiles",
-    "Query",
-    "load_queries",
     "score_batch",
     "score_folds",
     "with_change",

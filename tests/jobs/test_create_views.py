@@ -10,7 +10,7 @@ from small import SMALL
 
 from jobs import answer_queries, create_views
 from jobs.common import Job
-from lbsf.scoring.queries import load_queries
+from lbsf.analysts.queries import load_queries
 from lbsf.tables import Warehouse
 
 DATABASE = "lbsf_test_create_views"

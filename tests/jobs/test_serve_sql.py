@@ -19,8 +19,8 @@ from small import PROJECT, SMALL
 from jobs import serve_sql
 from jobs.common import Job
 from lbsf.analysts import load_views
+from lbsf.analysts.queries import load_queries
 from lbsf.schemas import SCORES
-from lbsf.scoring.queries import load_queries
 from lbsf.tables import Warehouse
 
 BEELINE = Path(sys.executable).with_name("beeline")

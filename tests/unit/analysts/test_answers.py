@@ -10,8 +10,8 @@ from analyst_tables import EARLIER, FIRST, NIGHT
 from pyspark.sql import SparkSession
 
 from lbsf.analysts import answer, as_markdown, describe, load_views, publish, with_part
+from lbsf.analysts.queries import Query, load_queries
 from lbsf.errors import InputError
-from lbsf.scoring.queries import Query, load_queries
 from lbsf.tables import Warehouse
 
 QUERIES = Path("conf/queries")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
-from lbsf.models.leave_one_out import logits_without_each
+from lbsf.models.leave_one_out import logits_with_others_as_they_are, logits_without_each
 from lbsf.models.relations import set_out
 
 
@@ -59,3 +59,24 @@ def test_no_merchant_at_all() -> None:
     with torch.inference_mode():
         vectors, present = set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
         assert logits_without_each(model, vectors, present, 100).shape == (2, 0)
+
+
+def test_with_others_as_they_are_it_is_exact_where_nobody_looks_at_others() -> None:
+    model, _ = small_model(model=MODEL.model_copy(update={"relational_layers": 0}))
+    packed = pack(random_rows(12, seed=5))
+    with torch.inference_mode():
+        batch = FoldBatch.from_packed(packed)
+        vectors, present = set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(12))
+        logits, guess = logits_with_others_as_they_are(model, vectors, present)
+        exact = logits_without_each(model, vectors, present, 10**6)
+        assert logits.tolist() == pytest.approx(model(batch).tolist(), abs=1e-5)
+    assert guess[present].tolist() == pytest.approx(exact[present].tolist(), abs=1e-5)
+
+
+def test_only_the_first_merchants_are_left_out() -> None:
+    model, _ = small_model()
+    batch = FoldBatch.from_packed(pack(random_rows(6, seed=6)))
+    with torch.inference_mode():
+        vectors, present = set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(6))
+        whole = logits_without_each(model, vectors, present, 10**6)
+        assert torch.equal(logits_without_each(model, vectors, present, 10**6, first=2), whole[:, :2])

@@ -185,3 +185,18 @@ def without_payments(row: dict[str, Any], since: int) -> dict[str, Any]:
         names[merchant_id] = tuple(row["merchant_token"][words : words + count])
         words += count
     return fold_row(row["user_id"], merchants, names=names)
+
+
+def test_candidates_have_their_exact_contributions_and_others_none() -> None:
+    model, _ = small_model()
+    packed = pack(random_rows(20, seed=10, most_merchants=20))
+    with torch.inference_mode():
+        batch = FoldBatch.from_packed(packed)
+        vectors = model.merchant_vectors(batch)
+        logits, exact = explain.leave_one_out(model, vectors, batch.merchant_count)
+        same, found = explain.leave_one_out(model, vectors, batch.merchant_count, candidates=3)
+    assert torch.equal(logits, same)
+    chosen = found != 0
+    user = np.repeat(np.arange(20), packed.merchant_count)
+    assert np.bincount(user[chosen.numpy()], minlength=20).tolist() == np.minimum(packed.merchant_count, 3).tolist()
+    assert found[chosen].tolist() == pytest.approx(exact[chosen].tolist(), abs=1e-4)

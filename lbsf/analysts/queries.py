@@ -19,7 +19,7 @@ def load_queries(folder: Path) -> list[Query]:
     """Reads every `*.sql` file of a folder, in order of name.
 
     A file's first line is a comment that states the question; the rest is one statement over the
-    views `scores` and `payments`.
+    tables and the analysts' views.
 
     Raises:
         InputError: the folder has no such file, or a file does not begin with a comment.
