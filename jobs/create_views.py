@@ -50,9 +50,13 @@ def add_views_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_views_argument(parser)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see run_main."""
-    return run_main(add_views_argument, run, argv)
+    return run_main(_add_arguments, run, argv)
 
 
 if __name__ == "__main__" and (status := main()):
