@@ -60,7 +60,7 @@ def test_the_queries_are_printed_and_written_into_a_document(
         assert f"\n-- {query.title}\n{query.sql}\n" in printed
         assert f"### {number}. {query.title}\n\n```sql\n{query.sql}\n```\n\n```text\n" in text
     assert re.search(r"^E +1 +20 +0\.3$", printed, re.MULTILINE)
-    assert re.search(r"^share\.late +all +0\.03 +0\.01 +2025-07-01 +2$", text, re.MULTILINE)
+    assert re.search(r"^late_share +all +0\.03 +0\.01 +2025-07-01 +2$", text, re.MULTILINE)
     assert "from before" not in text and text.endswith("after\n")
 
 

@@ -33,6 +33,7 @@ from lbsf.tables import Warehouse
 from lbsf.tracking import CHALLENGER, CHAMPION
 
 NIGHT = date(2025, 8, 29)  # the day after 240 days from 2025-01-01
+MONTH_BEFORE = date(2025, 7, 30)
 STEPS = (
     "generate_payments",
     "ingest_payments",
@@ -42,6 +43,8 @@ STEPS = (
     "train_model",
     "validate_model",
     "promote_model",
+    "score_users",
+    "monitor_scores",
     "score_users",
     "monitor_scores",
     "report",
@@ -103,8 +106,9 @@ def test_each_payment_is_stored_once_and_bad_rows_are_kept_aside(ran: Ran) -> No
 def test_every_fold_of_the_night_has_one_score_with_its_versions(ran: Ran) -> None:
     scores = ran.warehouse.read(SCORES)
     folds = ran.warehouse.read(FOLDS)
-    assert {row[0] for row in scores.select("score_date").distinct().collect()} == {NIGHT}
-    unscored = folds.join(scores, on="user_id", how="left_anti")
+    assert {row[0] for row in scores.select("score_date").distinct().collect()} == {MONTH_BEFORE, NIGHT}
+    same_night = (folds["user_id"] == scores["user_id"]) & (folds["as_of"] == scores["score_date"])
+    unscored = folds.join(scores, on=same_night, how="left_anti")
     assert unscored.count() == 0
     assert scores.count() == folds.count()
     odd = scores.where(
@@ -156,7 +160,7 @@ def test_a_model_of_another_fold_scores_nothing(ran: Ran, capsys: pytest.Capture
     before = _version(ran)
     # Folds of another window, in a warehouse that shares the registry.
     day = NIGHT.isoformat()
-    folds = ran.warehouse.read(FOLDS)
+    folds = ran.warehouse.read(FOLDS).where(F.col("as_of") == F.lit(NIGHT))
     other = folds.withColumn("fold_spec", F.lit("v2-w90-m128f32-p256-c512-h64-t8192x6"))
     ran.warehouse.replace_day(FOLDS, other, NIGHT)
     assert score_users.main([*ran.arguments, "--as-of", day]) == 2
@@ -164,7 +168,8 @@ def test_a_model_of_another_fold_scores_nothing(ran: Ran, capsys: pytest.Capture
     assert "the model reads folds of spec v2-w180" in error
     assert error.count("\n") == 1
     assert _version(ran) == before
-    ran.warehouse.replace_day(FOLDS, ran.warehouse.read(FOLDS, 1), NIGHT)
+    before_that = ran.warehouse.read(FOLDS, 1).where(F.col("as_of") == F.lit(NIGHT))
+    ran.warehouse.replace_day(FOLDS, before_that, NIGHT)
 
 
 @pytest.mark.parametrize(
