@@ -124,7 +124,7 @@ def write_examples(job: Job, made_from: list[int]) -> None:
 
 
 def write_score(job: Job, score_date: date, folds_version: int, scored_at: datetime) -> None:
-    score = (score_date, "user01", 0.1, "A", 50.0, False, [], "lbsf", "1", folds_version, scored_at)
+    score = (score_date, "user01", 0.1, "A", 50.0, False, [], None, "lbsf", "1", folds_version, 0, scored_at)
     job.warehouse.replace_day(SCORES, job.spark.createDataFrame([score], SCORES.struct), score_date)
 
 

@@ -207,7 +207,6 @@ def test_refusals_write_nothing(watched: Job) -> None:
         slice(1),
         model_version="1",
     )
-    refused("no readable reference.json, train the model again", model_version="1")  # the shared champion has none
     refused("model lbsf version 99 cannot be loaded", model_version="99")
     refused("table folds has no version 77", folds_version=77)
     refused("table payments has no version 77", payments_version=77)
