@@ -201,7 +201,8 @@ def write(found: dict[str, Series], reachable_auc: float, docs: Path) -> str:
     images.mkdir(parents=True, exist_ok=True)
     _plot_history(found, reachable_auc, images / "experiment_auc.png")
     _plot_epochs(found, images / "experiment_epochs.png")
-    _plot_labels(found, images / "experiment_labels.png")
+    if _labels(found):
+        _plot_labels(found, images / "experiment_labels.png")
     text = tables(found, reachable_auc)
     page = docs / "experiments.md"
     part = re.compile(f"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}", re.DOTALL)
