@@ -92,7 +92,8 @@ def test_the_places_it_names_exist(ran: Ran) -> None:
 
 def test_three_queries_are_answered(ran: Ran) -> None:
     assert ran.printed.count("\n-- ") == 3
-    assert len(re.findall(r"^-[- ]+$", ran.printed, flags=re.MULTILINE)) == 3
+    # One epoch on so few users may find no merchant that raises the risk.
+    assert len(re.findall(r"^(-[- ]+|no rows)$", ran.printed, flags=re.MULTILINE)) == 3
     assert "python jobs/answer_queries.py" in ran.printed
 
 
