@@ -30,10 +30,10 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.folding.machine import PROJECT, machine
-from benchmarks.training.rows import AS_OF, Shape, draw, write
+from benchmarks.training.rows import AS_OF, END, Shape, draw, write
 from lbsf.config import load_config
 from lbsf.config.models import Config
-from lbsf.loading.packed import PackedFolds
+from lbsf.loading.packed import SECONDS_PER_DAY, PackedFolds
 from lbsf.models.artifact import ModelCard, ThinFile, load_model, save_model
 from lbsf.models.lbsf import LBSF
 
@@ -125,7 +125,7 @@ def _bare(folds: Path, model: Path, config: Config, reasons: int) -> None:
 
     torch.set_num_threads(1)
     network, card = load_model(model)
-    since = (SINCE - type(SINCE)(1970, 1, 1)).days * 86_400
+    since = END - SECONDS_PER_DAY
     with pq.ParquetFile(folds / "part.parquet") as file:
         for rows in file.iter_batches(config.scoring.batch_users):
             score_batch(network, card, PackedFolds.from_arrow(rows), reasons, since)
@@ -133,10 +133,10 @@ def _bare(folds: Path, model: Path, config: Config, reasons: int) -> None:
 
 def _through_spark(contender: str, folder: Path, config: Config, out: Path) -> Callable[[str], None]:
     from lbsf.scoring import ModelFiles, score_folds, with_change, with_rank
-    from lbsf.session import get_spark
+    from lbsf.session import ARROW_ROWS, get_spark
 
     spark = get_spark(config.spark.model_copy(update={"master": "local[1]", "shuffle_partitions": 1}))
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(config.scoring.batch_users))
+    spark.conf.set(ARROW_ROWS, str(config.scoring.batch_users))
     files = ModelFiles.read(folder / "model")
 
     def score(part: str) -> None:

@@ -32,11 +32,11 @@ from jobs import (
 )
 from jobs.common import Job, Summary, day, run_main
 from lbsf.errors import ConfigurationError, FindingError
+from lbsf.monitoring.migration import MONTH
 from lbsf.schemas import PAYMENTS
 from lbsf.tables import paid_days
 
 SIMULATED = {"parquet": "conf/sources/synthetic_payments.yaml", "csv": "conf/sources/synthetic_payments_csv.yaml"}
-MONTH = timedelta(days=30)
 SIMULATED_LABELS = "conf/sources/synthetic_labels.yaml"
 
 

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
@@ -31,9 +30,8 @@ from lbsf.monitoring.volumes import (
     without_fold_measure,
 )
 from lbsf.schemas import BAND_MIGRATION, FOLDS, LABELS, PAYMENTS, PAYMENTS_QUARANTINE, SCORE_MONITORING, SCORES
-from lbsf.session import settings_of
-
-ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
+from lbsf.session import ARROW_ROWS, settings_of
+from lbsf.tables import lost_files_mean
 
 
 def run(job: Job, *, as_of: date) -> Summary:
@@ -124,7 +122,10 @@ def _night_measures(
     quarantine = warehouse.read(PAYMENTS_QUARANTINE) if warehouse.exists(PAYMENTS_QUARANTINE) else None
     before = _scored(scores, previous)
     scored_before = None if previous is None or before is None else (previous, before[1])
-    try:
+    with lost_files_mean(
+        f"--as-of {as_of}: files of the folds or payments that these scores were made from are gone, as "
+        "maintenance removes them after storage.history_days; the night cannot be watched any more"
+    ):
         # Spark's own 10,000 folds at a time would be gigabytes.
         with settings_of(job.spark, {ARROW_ROWS: str(job.config.scoring.batch_users)}):
             inputs = count_inputs(folds)
@@ -135,13 +136,6 @@ def _night_measures(
             *payment_measures(payments_by_day(payments, as_of), as_of, limits),
             *delivery_measures(payments, quarantine, scored_before, _instant(night["scored_at"]), limits),
         ]
-    except Py4JJavaError as error:
-        if "FileNotFound" not in str(error) and "FILE_NOT_EXIST" not in str(error):
-            raise
-        raise InputError(
-            f"--as-of {as_of}: files of the folds or payments that these scores were made from are gone, as "
-            "maintenance removes them after storage.history_days; the night cannot be watched any more"
-        ) from None
 
 
 def _scored(scores: DataFrame, night: date | None) -> tuple[int, datetime] | None:

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from datetime import date
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
@@ -23,6 +22,7 @@ from lbsf.schemas import FOLDS, SCORES
 from lbsf.scoring import ModelFiles, score_folds
 from lbsf.scoring.explain import CONTRIBUTION_DECIMALS
 from lbsf.scoring.score import PROBABILITY_DECIMALS
+from lbsf.tables import lost_files_mean
 
 # Half a unit more, for the numbers are compared as binary fractions.
 PROBABILITY_TOLERANCE = 1.5 * 10**-PROBABILITY_DECIMALS
@@ -42,7 +42,10 @@ def run(job: Job, *, user: str, score_date: date) -> Summary:
         fold = (F.col("as_of") == F.lit(score_date)) & (F.col("user_id") == F.lit(user))
         version = int(stored["folds_version"])
         folds = job.warehouse.read(FOLDS, version).where(fold)
-        try:
+        with lost_files_mean(
+            f"table folds, version {version}: its files are gone, as maintenance removes them after "
+            "storage.history_days; the score cannot be replayed"
+        ):
             specs = [row["fold_spec"] for row in folds.select("fold_spec").collect()]
             if len(specs) != 1:
                 raise InputError(f"table folds, version {version}: {len(specs)} folds of that user as of {score_date}")
@@ -50,13 +53,6 @@ def run(job: Job, *, user: str, score_date: date) -> Summary:
             # One reason at least is asked for: a stored score without any must be replayed without any.
             wanted = max(len(stored["reasons"]), 1)
             (replayed,) = score_folds(folds, ModelFiles.read(model.folder), 1, wanted).collect()
-        except Py4JJavaError as error:
-            if "FileNotFound" not in str(error) and "FILE_NOT_EXIST" not in str(error):
-                raise
-            raise InputError(
-                f"table folds, version {version}: its files are gone, as maintenance removes them after "
-                "storage.history_days; the score cannot be replayed"
-            ) from None
         _show(stored, replayed)
         differences = _differences(stored, replayed)
         summary.details = {

@@ -19,9 +19,7 @@ from lbsf.models.artifact import ModelCard, load_card, require_spec, require_thi
 from lbsf.schemas import FOLDS, SCORES
 from lbsf.schemas.scores import THIN_BAND
 from lbsf.scoring import ModelFiles, score_folds, with_change, with_rank
-from lbsf.session import settings_of
-
-ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
+from lbsf.session import ARROW_ROWS, settings_of
 
 
 def run(job: Job, *, as_of: date) -> Summary:

@@ -3,7 +3,7 @@
 from lbsf.tables.fold_run import FoldRun, fold_files, no_payments, paid_days, spec_of, stored_specs
 from lbsf.tables.log import DataFile
 from lbsf.tables.maintenance import Maintained, maintain, referenced_versions
-from lbsf.tables.warehouse import Warehouse, has_rows, local_path
+from lbsf.tables.warehouse import Warehouse, has_rows, local_path, lost_files_mean
 
 __all__ = [
     "DataFile",
@@ -15,6 +15,7 @@ __all__ = [
     "paid_days",
     "has_rows",
     "local_path",
+    "lost_files_mean",
     "maintain",
     "referenced_versions",
     "spec_of",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from functools import reduce
 from operator import and_
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
@@ -247,3 +248,15 @@ def local_path(location: str) -> str:
 def has_rows(df: DataFrame) -> bool:
     """Whether there is at least one row."""
     return df.select(F.lit(1)).head() is not None
+
+
+@contextmanager
+def lost_files_mean(message: str) -> Iterator[None]:
+    """Within it, reading a table version whose files were removed is an InputError that says `message`."""
+    try:
+        yield
+    except Py4JJavaError as error:
+        # Spark has no public class for it.
+        if "FileNotFound" not in str(error) and "FILE_NOT_EXIST" not in str(error):
+            raise
+        raise InputError(message) from None
