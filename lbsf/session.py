@@ -15,10 +15,10 @@ from pyspark.sql import SparkSession
 
 from lbsf.config.models import SparkConfig
 
-# What every session has, the platform's own too: days are UTC days, and a value that cannot be read as its
-# type is null, so that the contract refuses its row and the job goes on.
 # Rows that Spark hands to Python at a time.
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
+# What every session has, the platform's own too: days are UTC days, and a value that cannot be read as its
+# type is null, so that the contract refuses its row and the job goes on.
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "false",
