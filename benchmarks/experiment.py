@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     runner = Runner(config, data, arguments.at_once)
     train = not arguments.report_only
     rates = runner.choose_rates(trials(arguments.backbones, seed=1), train)
-    cells = grid(range(1, arguments.seeds + 1), arguments.backbones, arguments.groups, _with_fusion(rates))
+    cells = grid(range(1, arguments.seeds + 1), arguments.backbones, arguments.groups, rates)
     failed = runner.train(cells) if train else []
     rates = runner.choose_rates(trials(BACKBONES, seed=1), train=False)
-    known = grid(range(1, arguments.most_seeds + 1), BACKBONES, GROUPS, _with_fusion(rates))
+    known = grid(range(1, arguments.most_seeds + 1), BACKBONES, GROUPS, rates)
     trained = [(cell, runner.folder / cell.name, result) for cell in known if (result := runner.result(cell))]
     if not trained:
         raise SystemExit("nothing is trained yet")
@@ -50,11 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(write(found, reachable, arguments.docs))
     _track(config, found, reachable, arguments.docs)
     return int(bool(failed))
-
-
-def _with_fusion(rates: dict[str, float]) -> dict[str, float]:
-    """The fusion weighs LBSF, so it takes LBSF's rate."""
-    return {**rates, "fusion": rates["lbsf"]} if "lbsf" in rates else rates
 
 
 def _track(config: Config, found: dict[str, Series], reachable: float, docs: Path) -> None:

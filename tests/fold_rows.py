@@ -32,7 +32,9 @@ FOLD = FoldConfig(
 )
 # Users without payments alone.
 THIN = ThinFile(payments=1, merchants=1, probability=0.07)
-MODEL = ModelConfig(width=16, heads=2, sequence="none", relational_layers=2, dropout=0.1, hidden_words=0.0)
+MODEL = ModelConfig(
+    width=16, heads=2, sequence="none", relational_layers=2, dropout=0.1, word_width=8, hidden_words=0.0
+)
 
 Payment = dict[str, Any]
 Row = dict[str, Any]

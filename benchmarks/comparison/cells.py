@@ -15,8 +15,16 @@ LONGEST = DAYS[-1]
 AT_EVERY_SEED = ("lbsf", "lightgbm", "fusion")
 # Sequence models that are trained at every length, with one seed; the others see all 180 days once.
 AT_EVERY_LENGTH = ("gru", "transformer")
-# Each network is trained at both, once, and goes on with the one that the validation split prefers.
+# A network is trained at both, once, and goes on with the one that the validation split prefers,
 LEARNING_RATES = (0.003, 0.001)
+# unless it takes the rate of its next of kin: the long-sequence models cost too much to be trained twice.
+RATE_OF = {
+    "fusion": "lbsf",
+    "longformer": "transformer",
+    "reformer": "transformer",
+    "fnet": "transformer",
+    "mamba2": "gru",
+}
 LABELS = (500, 1_000, 2_000, 4_000, 8_000)
 # Not trained by steps: LightGBM alone, and weighed with LBSF.
 TREES = ("lightgbm", "fusion")
@@ -93,10 +101,11 @@ class Cell:
 
 
 def trials(backbones: Sequence[str], seed: int) -> dict[str, list[Cell]]:
-    """Of each network, the cells between which its learning rate is chosen."""
+    """The cells between which a learning rate is chosen, of each network that the backbones and LBSF need one of."""
+    networks = dict.fromkeys(["lbsf", *(RATE_OF.get(network, network) for network in backbones)])
     return {
-        network: [Cell(network, LONGEST, seed, unfolded=network in backbones, rate=rate) for rate in LEARNING_RATES]
-        for network in ("lbsf", *backbones)
+        network: [Cell(network, LONGEST, seed, unfolded=network != "lbsf", rate=rate) for rate in LEARNING_RATES]
+        for network in networks
     }
 
 
@@ -109,11 +118,15 @@ def grid(
         seeds: the first is used alone where a network is too dear to be trained more often.
         backbones: sequence models to train.
         groups: of `history`, `parts`, `fields`, `labels`.
-        rates: learning rate of each network that is trained by steps.
+        rates: learning rate by network, as far as it was chosen.
     """
     makers = {"history": _history, "parts": _parts, "fields": _fields, "labels": _labels}
     found = [cell for group in groups for cell in makers[group](seeds, backbones)]
-    return list(dict.fromkeys(replace(cell, rate=rates.get(cell.network, cell.rate)) for cell in found))
+    return list(dict.fromkeys(replace(cell, rate=_rate(cell, rates)) for cell in found))
+
+
+def _rate(cell: Cell, rates: Mapping[str, float]) -> float:
+    return rates.get(RATE_OF.get(cell.network, cell.network), cell.rate)
 
 
 def _history(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:

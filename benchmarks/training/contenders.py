@@ -1,6 +1,7 @@
 """What is compared, by part and name. `python -m benchmarks.training.contenders TASK.json` runs one contender.
 
-Each has one thread for its computation (`two_ranks`: one a rank) and reads what benchmarks.training.dataset drew.
+Each has one thread for its computation (`two_ranks` and `two_runs_apart`: one a rank) and reads what
+benchmarks.training.dataset drew.
 """
 
 from __future__ import annotations
@@ -54,6 +55,19 @@ def _ranks(ranks: int) -> Callable[[Task], dict[str, Any]]:
     return run
 
 
+def _apart(task: Task) -> dict[str, Any]:
+    """Two runs of one rank at the same time, whose figures are as if each had trained on half the users."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from benchmarks.training.ranks import train
+
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda name: train(task.dataset, 1, task.epochs, Path(task.output) / name), "ab"))
+    seconds = [sum(pair) / 4 for pair in zip(*(run["epoch_seconds"] for run in runs), strict=True)]
+    speed = sum(run["payments_per_second"] for run in runs)
+    return _with_seconds({**runs[0], "epoch_seconds": seconds, "payments_per_second": speed})
+
+
 def _lifestream(task: Task) -> dict[str, Any]:
     from benchmarks.training.lifestream import train
     from benchmarks.training.steps import folds_of
@@ -99,7 +113,7 @@ CONTENDERS: dict[str, dict[str, Callable[[Task], dict[str, Any]]]] = {
     "padding": {"ours": _steps("lbsf"), "padded": _steps("padded")},
     "loading": {"ours": _read("packed"), "arrow": _read("arrow"), "row_reader": _read("row_reader")},
     "history": {"ours": _steps("lbsf"), "transformer": _steps("transformer")},
-    "ranks": {"one_rank": _ranks(1), "two_ranks": _ranks(2)},
+    "ranks": {"one_rank": _ranks(1), "two_ranks": _ranks(2), "two_runs_apart": _apart},
 }
 
 

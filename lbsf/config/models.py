@@ -148,6 +148,7 @@ class ModelConfig(Section):
     )
     relational_layers: Annotated[int, Field(ge=0)] = Field(description="layers in which merchants look at each other")
     dropout: Share
+    word_width: Positive = Field(description="features of a word, before all words are spread over `width` alike")
     hidden_words: Share = Field(description="share of the names and descriptions that training hides from the network")
 
     @model_validator(mode="after")

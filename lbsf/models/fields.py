@@ -47,22 +47,27 @@ def day_of_month(days: Tensor) -> Tensor:
 class TokenBag(nn.Module):
     """The mean embedding of a short list of hashed words; zeros for an empty list.
 
+    Words have few features of their own, which one matrix spreads over the width (factorised embeddings, Lan et al.
+    2020, ALBERT): a table of full width would be most of the network's weights, and of what ranks exchange each step.
+
     In training a share of the lists is hidden, each as if it were empty: words that stand for one merchant alone
     are learnt by heart from a few users, and the other fields must do without them.
     """
 
-    def __init__(self, buckets: int, width: int, hidden: float):
+    def __init__(self, buckets: int, width: int, word_width: int, hidden: float):
         super().__init__()
         self.hidden = hidden
-        self.bag = nn.EmbeddingBag(buckets, width, mode="mean")
-        nn.init.normal_(self.bag.weight, std=0.1)
+        self.bag = nn.EmbeddingBag(buckets, word_width, mode="mean")
+        self.spread = nn.Linear(word_width, width, bias=False)
+        nn.init.normal_(self.bag.weight, std=0.2)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(W,) words cut by (E,) lengths -> (E, width)."""
         pooled: Tensor = self.bag(tokens, starts(lengths))
         if self.training and self.hidden:
             pooled = pooled * (torch.rand(len(pooled), 1, device=pooled.device) >= self.hidden)
-        return pooled
+        spread: Tensor = self.spread(pooled)
+        return spread
 
 
 class PaymentEncoder(nn.Module):
@@ -91,7 +96,7 @@ class PaymentEncoder(nn.Module):
         self.hour = nn.Embedding(24, width)
         self.weekday = nn.Embedding(7, width)
         self.month_day = nn.Embedding(31, width)
-        self.description = TokenBag(fold.token_buckets, width, model.hidden_words)
+        self.description = TokenBag(fold.token_buckets, width, model.word_width, model.hidden_words)
         self.fuse = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         # What is bought says most; a random clock should not drown it at the start.
         for table, std in ((self.category, 0.5), (self.channel, 0.1), (self.hour, 0.1)):

@@ -37,7 +37,7 @@ class MerchantEncoder(nn.Module):
         self.sequence = _sequence(model)
         self.score = nn.Linear(width, self.heads)
         self.value = nn.Linear(width, width)
-        self.name = TokenBag(token_buckets, width, model.hidden_words)
+        self.name = TokenBag(token_buckets, width, model.word_width, model.hidden_words)
         self.statistics = nn.Linear(STATISTICS, width)
         self.fuse = nn.Sequential(nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)

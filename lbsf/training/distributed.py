@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -27,8 +28,15 @@ _HOROVODRUN = (
 )
 
 
+# Milliseconds between two rounds of talk among ranks without a GPU. Horovod's own, 1, takes a tenth of a core's time
+# (`python -m benchmarks.train --parts ranks`); ranks talk once a step, of 100 and more.
+_CPU_CYCLE = "3"
+
+
 def start() -> tuple[int, int]:
     """Joins the other ranks; (rank, ranks)."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", _CPU_CYCLE)
     hvd.init()
     return world()
 
@@ -97,15 +105,14 @@ def local_device() -> torch.device:
 class DistributedTraining:
     """A model and its optimizer, the same on all ranks; gradients are averaged over them.
 
-    A step is `accumulate` calls of `backward`, then one of `step`.
+    A step is `accumulate` calls of `backward`, then one of `step`. Gradients travel together after the last backward
+    pass, not each as it comes up in it: talk in small parts costs ranks on CPUs more time than it hides, and the few
+    megabytes take a GPU's links no time worth hiding.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, gradient_clip: float, accumulate: int = 1):
-        self.model, self.gradient_clip, self.accumulate = model, gradient_clip, accumulate
-        # Ranks talk once a step, during its last backward pass.
-        self.optimizer = hvd.DistributedOptimizer(
-            optimizer, named_parameters=model.named_parameters(), backward_passes_per_step=accumulate
-        )
+        self.model, self.optimizer = model, optimizer
+        self.gradient_clip, self.accumulate = gradient_clip, accumulate
         # Not broadcast_optimizer_state: where the state is still empty, it fills it by a step without gradients,
         # which decays the weights and leaves AdamW's count of steps at one. Ranks are given the same state instead.
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
@@ -124,16 +131,23 @@ class DistributedTraining:
         Raises:
             FloatingPointError: on all ranks, some rank's loss or gradient is not finite; the weights are as before.
         """
-        # Gradients must have been averaged before their norm means anything.
-        self.optimizer.synchronize()
+        self._average_gradients()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
         if not torch.isfinite(norm):
             raise FloatingPointError("the gradient is not finite")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        with self.optimizer.skip_synchronize():
-            self.optimizer.step()
+        self.optimizer.step()
         self.optimizer.zero_grad()
+
+    def _average_gradients(self) -> None:
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            # What this rank's batch had no use for, another's may have had.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        if hvd.size() > 1:
+            hvd.grouped_allreduce_([parameter.grad for parameter in trained], name="gradients", op=hvd.Average)
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
         """The optimizer's tensors, `<number of the parameter>.<name>` each."""

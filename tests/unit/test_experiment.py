@@ -17,7 +17,7 @@ from small import PROJECT
 sys.path.insert(0, str(PROJECT))
 
 from benchmarks.comparison import report  # noqa: E402
-from benchmarks.comparison.cells import Cell, grid  # noqa: E402
+from benchmarks.comparison.cells import Cell, grid, trials  # noqa: E402
 from benchmarks.comparison.data import Data, fewer_labels  # noqa: E402
 from benchmarks.comparison.intervals import Resampled, auc_and_ks, draw, mean  # noqa: E402
 from benchmarks.comparison.runs import Runner  # noqa: E402
@@ -34,6 +34,9 @@ def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
     for days in (45, 90, 180):
         assert {cell.seed for cell in cells if cell.series == f"lbsf-{days}d"} == {1, 2, 3}
     assert {cell.rate for cell in cells if cell.network == "gru"} == {0.0007}
+    # The next of kin's rate, where a network is not trained at several.
+    assert {cell.rate for cell in cells if cell.network == "mamba2"} == {0.0007}
+    assert set(trials(("mamba2", "fnet", "gru"), seed=1)) == {"lbsf", "gru", "transformer"}
     assert all(cell.unfolded for cell in cells if cell.network in BACKBONES)
     assert {cell.without for cell in cells} >= {"amount", "merchant_name", None}
 

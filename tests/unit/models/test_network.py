@@ -131,7 +131,7 @@ def plain_merchant(model: LBSF, one: PackedFolds) -> tuple[Tensor, Tensor]:
     weights = torch.softmax(encoder.score(encoded), dim=0)
     values = encoder.value(encoded).view(payments, encoder.heads, -1)
     pooled = sum(weights[place][:, None] * values[place] for place in range(payments)).flatten()
-    words = [encoder.name.bag.weight[word] for word in batch.merchant_token.tolist()]
+    words = [encoder.name.spread.weight @ encoder.name.bag.weight[word] for word in batch.merchant_token.tolist()]
     name = torch.stack(words).mean(0) if words else torch.zeros_like(pooled)
     statistics = encoder.statistics(merchant_statistics(batch, owner, as_of))[0]
     kinds = [encoder.kinds(payment).clamp(min=0) for payment in encoded]
@@ -189,11 +189,11 @@ def test_day_of_month_agrees_with_the_calendar() -> None:
 
 def test_words_are_hidden_in_training_alone() -> None:
     torch.manual_seed(3)
-    bag = TokenBag(32, 8, hidden=0.5)
+    bag = TokenBag(32, 8, 3, hidden=0.5)
     tokens, lengths = torch.randint(1, 32, (2_000,)), torch.full((1_000,), 2)
     whole = bag.eval()(tokens, lengths)
     hidden = bag.train()(tokens, lengths)
     there = (hidden != 0).any(dim=1)
     assert 400 < int(there.sum()) < 600
     assert torch.equal(hidden[there], whole[there])
-    assert bool((TokenBag(32, 8, hidden=0.0).train()(tokens, lengths) != 0).any(dim=1).all())
+    assert bool((TokenBag(32, 8, 3, hidden=0.0).train()(tokens, lengths) != 0).any(dim=1).all())
