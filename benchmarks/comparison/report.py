@@ -14,9 +14,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.special import logit
 
 from benchmarks.comparison.cells import DAYS, LABELS, LONGEST, Cell
-from benchmarks.comparison.intervals import Resampled, auc_and_ks, draw, mean
+from benchmarks.comparison.intervals import Floats, Resampled, auc_and_ks, draw, mean
 from lbsf.loading.views import FIELDS
 
 MARKS = ("<!-- results: made by benchmarks/experiment.py -->\n", "<!-- end of results -->\n")
@@ -32,6 +33,7 @@ class Series(NamedTuple):
         cell: one of them.
         auc, ks: mean over seeds, of the users out of time.
         seeds: AUC of each.
+        together: AUC of the mean of the seeds' logits; None where there is one seed.
         epoch_seconds: of one core, median over epochs and seeds; None where there are no epochs.
     """
 
@@ -39,6 +41,7 @@ class Series(NamedTuple):
     auc: Resampled
     ks: Resampled
     seeds: list[float]
+    together: Resampled | None
     epoch_seconds: float | None
 
 
@@ -53,6 +56,7 @@ def gather(cells: Iterable[tuple[Cell, Path, dict[str, Any]]]) -> dict[str, Seri
     """
     parts: dict[str, list[tuple[Cell, Resampled, Resampled]]] = defaultdict(list)
     seconds: dict[str, list[float]] = defaultdict(list)
+    logits: dict[str, list[Floats]] = defaultdict(list)
     label = counts = None
     for cell, folder, result in cells:
         with np.load(folder / f"{SPLIT}.npz", allow_pickle=False) as saved:
@@ -62,13 +66,17 @@ def gather(cells: Iterable[tuple[Cell, Path, dict[str, Any]]]) -> dict[str, Seri
             if not np.array_equal(label, saved["label"]):
                 raise SystemExit(f"{folder}: other users, or another order, than the first cell's")
             parts[cell.series].append((cell, *auc_and_ks(label, saved["probability"], counts)))
+            logits[cell.series].append(logit(saved["probability"]))
         seconds[cell.series] += [epoch["cpu_seconds"] for epoch in result["epochs"]]
+    if label is None or counts is None:
+        return {}
     return {
         name: Series(
             of[0][0],
             mean([auc for _, auc, _ in of]),
             mean([ks for _, _, ks in of]),
             [auc.value for _, auc, _ in of],
+            auc_and_ks(label, np.mean(logits[name], axis=0), counts)[0] if len(of) > 1 else None,
             float(np.median(seconds[name])) if seconds[name] else None,
         )
         for name, of in parts.items()
@@ -82,6 +90,7 @@ def tables(found: dict[str, Series], reachable_auc: float) -> str:
         _history(found),
         _longer(found),
         _against_baselines(found),
+        _together(found),
         _ablations("Parts of LBSF", found, _parts(found)),
         _ablations("Fields", found, [(f"without {field}", _at(found, without=field)) for field in FIELDS]),
         _labels(found),
@@ -140,6 +149,23 @@ def _against_baselines(found: dict[str, Series]) -> str:
             auc = ours.auc.minus(other.auc)
             apart = "yes" if auc.apart_from_zero else "no"
             lines.append(f"| {network} | {auc:+.4f} | {ours.ks.minus(other.ks):+.3f} | {apart} |")
+    return "\n".join([*lines, ""])
+
+
+def _together(found: dict[str, Series]) -> str:
+    """How much of a network's error is its own seed's."""
+    several = [(network, s) for network in _networks(found) if (s := _at(found, network)) and s.together]
+    if not several:
+        return ""
+    lines = ["### Seeds together\n"]
+    lines += [
+        f"AUC at {LONGEST} days of the mean of the seeds' logits, and how far it is ahead of one seed's (paired).\n"
+    ]
+    lines += ["| model | seeds | together | ahead of one |", "|---|---:|---:|---:|"]
+    for network, series in several:
+        assert series.together is not None
+        ahead = series.together.minus(series.auc)
+        lines.append(f"| {network} | {len(series.seeds)} | {series.together.interval:.4f} | {ahead:+.4f} |")
     return "\n".join([*lines, ""])
 
 

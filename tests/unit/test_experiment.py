@@ -19,7 +19,7 @@ sys.path.insert(0, str(PROJECT))
 from benchmarks.comparison import report  # noqa: E402
 from benchmarks.comparison.cells import Cell, grid, trials  # noqa: E402
 from benchmarks.comparison.data import Data, fewer_labels  # noqa: E402
-from benchmarks.comparison.intervals import Resampled, auc_and_ks, draw, mean  # noqa: E402
+from benchmarks.comparison.intervals import Floats, Resampled, auc_and_ks, draw, mean  # noqa: E402
 from benchmarks.comparison.runs import Runner  # noqa: E402
 from lbsf.baselines.sequences import BACKBONES  # noqa: E402
 from lbsf.config import load_config  # noqa: E402
@@ -82,6 +82,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 CELLS = (
     Cell("lbsf", 180, 1),
+    Cell("lbsf", 180, 2),
     Cell("lbsf", 45, 1),
     Cell("gru", 180, 1, unfolded=True),
     Cell("lightgbm", 180, 1),
@@ -105,14 +106,23 @@ def test_cells_are_trained_once_and_reported(runner: Runner, tmp_path: Path, mon
     page = (tmp_path / "experiments.md").read_text(encoding="utf-8")
     assert text in page and report.write(found, 0.9, tmp_path) == text
     assert (tmp_path / "experiments.md").read_text(encoding="utf-8") == page
-    with np.load(runner.folder / CELLS[0].name / "out_of_time.npz", allow_pickle=False) as saved:
-        auc = roc_auc_score(saved["label"], saved["probability"])
-    assert "| lbsf | 1 |  |" not in page and f"{auc:.4f} (" in page
+    label, first = _out_of_time(runner, CELLS[0])
+    _, second = _out_of_time(runner, CELLS[1])
+    single = np.mean([roc_auc_score(label, first), roc_auc_score(label, second)])
+    together = roc_auc_score(label, np.log(first / (1 - first)) + np.log(second / (1 - second)))
+    assert f"| lbsf | 2 | {together:.4f} (" in page and f"{together - single:+.4f} (" in page
+    assert f"| {single:.4f} (" in page
     assert {path.name for path in (tmp_path / "images").iterdir()} == {
         "experiment_auc.png",
         "experiment_epochs.png",
         "experiment_labels.png",
     }
+
+
+def _out_of_time(runner: Runner, cell: Cell) -> tuple[Floats, Floats]:
+    """Labels and probabilities."""
+    with np.load(runner.folder / cell.name / "out_of_time.npz", allow_pickle=False) as saved:
+        return saved["label"], saved["probability"]
 
 
 def test_a_network_goes_on_with_the_rate_that_validation_prefers(runner: Runner) -> None:
