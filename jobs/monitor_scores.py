@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -30,7 +30,7 @@ from lbsf.monitoring.volumes import (
     without_fold_measure,
 )
 from lbsf.schemas import BAND_MIGRATION, FOLDS, LABELS, PAYMENTS, PAYMENTS_QUARANTINE, SCORE_MONITORING, SCORES
-from lbsf.session import ARROW_ROWS, settings_of
+from lbsf.session import ARROW_ROWS, in_utc, settings_of
 from lbsf.tables import lost_files_mean
 
 
@@ -86,7 +86,7 @@ def _night(scores: DataFrame, as_of: date) -> Row:
             F.count("*").alias("users"),
             F.count_if("thin_file").alias("thin"),
             F.max("payments_version").alias("payments_version"),
-            F.unix_micros(F.max("scored_at")).alias("scored_at"),
+            F.max("scored_at").alias("scored_at"),
         )
         .orderBy(*shared)
         .collect()
@@ -134,7 +134,7 @@ def _night_measures(
             *user_measures(night["users"], night["thin"], int(inputs["payments"].sum()), before and before[0], limits),
             without_fold_measure(payments, folds, as_of, limits),
             *payment_measures(payments_by_day(payments, as_of), as_of, limits),
-            *delivery_measures(payments, quarantine, scored_before, _instant(night["scored_at"]), limits),
+            *delivery_measures(payments, quarantine, scored_before, in_utc(night["scored_at"]), limits),
         ]
 
 
@@ -143,14 +143,9 @@ def _scored(scores: DataFrame, night: date | None) -> tuple[int, datetime] | Non
     if night is None:
         return None
     of_night = scores.where(F.col("score_date") == F.lit(night))
-    row = of_night.agg(F.count("*"), F.unix_micros(F.max("scored_at"))).head()
+    row = of_night.agg(F.count("*"), F.max("scored_at")).head()
     assert row is not None  # An aggregate without groups has one row.
-    return int(row[0]), _instant(row[1])
-
-
-def _instant(micros: int) -> datetime:
-    """Spark hands instants over in the machine's own time zone, without saying so; a number leaves no doubt."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+    return int(row[0]), in_utc(row[1])
 
 
 def _matured(job: Job, scores: DataFrame, as_of: date) -> list[Measured]:

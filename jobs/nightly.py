@@ -22,6 +22,7 @@ from jobs.common import Job, Summary, alone, day, run_main
 from lbsf.errors import FindingError
 from lbsf.nights import DONE, FAILED, FINDING, STARTED, missing_nights, remaining_steps
 from lbsf.schemas import NIGHTLY_RUNS
+from lbsf.session import in_utc
 
 
 def _ingest(job: Job, as_of: date) -> Summary:
@@ -138,7 +139,7 @@ class NightLog:
         self._records: dict[tuple[date, str], Record] = {}
         if self.warehouse.exists(NIGHTLY_RUNS):
             for row in self.warehouse.read(NIGHTLY_RUNS).collect():
-                times = {name: row[name] and _utc(row[name]) for name in ("started_at", "ended_at")}
+                times = {name: row[name] and in_utc(row[name]) for name in ("started_at", "ended_at")}
                 self._records[row["as_of"], row["step"]] = Record(**{**row.asDict(), **times})
 
     @property
@@ -194,11 +195,6 @@ class NightLog:
         frame = self.warehouse.spark.createDataFrame(rows, NIGHTLY_RUNS.struct)
         self.warehouse.replace_day(NIGHTLY_RUNS, frame.coalesce(1), record.as_of)
         return record
-
-
-def _utc(moment: datetime) -> datetime:
-    """Spark hands times over in the machine's own zone, without saying so."""
-    return moment.astimezone(UTC)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def get_spark(config: SparkConfig) -> SparkSession:
     for key, value in _ALWAYS.items():
         spark.conf.set(key, value)
     return spark
+
+
+def in_utc(collected: datetime) -> datetime:
+    """An instant that Spark handed to the driver: in the machine's own zone, without saying so."""
+    return collected.astimezone(UTC)
 
 
 @contextmanager
