@@ -102,7 +102,7 @@ class Cell:
 
 def trials(backbones: Sequence[str], seed: int) -> dict[str, list[Cell]]:
     """The cells between which a learning rate is chosen, of each network that the backbones and LBSF need one of."""
-    networks = dict.fromkeys(["lbsf", *(RATE_OF.get(network, network) for network in backbones)])
+    networks = dict.fromkeys(["lbsf", *map(_rated_as, backbones)])
     return {
         network: [Cell(network, LONGEST, seed, unfolded=network != "lbsf", rate=rate) for rate in LEARNING_RATES]
         for network in networks
@@ -122,11 +122,12 @@ def grid(
     """
     makers = {"history": _history, "parts": _parts, "fields": _fields, "labels": _labels}
     found = [cell for group in groups for cell in makers[group](seeds, backbones)]
-    return list(dict.fromkeys(replace(cell, rate=_rate(cell, rates)) for cell in found))
+    return list(dict.fromkeys(replace(cell, rate=rates.get(_rated_as(cell.network), cell.rate)) for cell in found))
 
 
-def _rate(cell: Cell, rates: Mapping[str, float]) -> float:
-    return rates.get(RATE_OF.get(cell.network, cell.network), cell.rate)
+def _rated_as(network: str) -> str:
+    """The network whose learning rate it takes: itself, or its next of kin."""
+    return RATE_OF.get(network, network)
 
 
 def _history(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:

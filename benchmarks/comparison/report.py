@@ -154,19 +154,17 @@ def _against_baselines(found: dict[str, Series]) -> str:
 
 def _together(found: dict[str, Series]) -> str:
     """How much of a network's error is its own seed's."""
-    several = [(network, s) for network in _networks(found) if (s := _at(found, network)) and s.together]
-    if not several:
+    rows = []
+    for network in _networks(found):
+        series = _at(found, network)
+        if series and series.together:
+            ahead = series.together.minus(series.auc)
+            rows.append(f"| {network} | {len(series.seeds)} | {series.together.interval:.4f} | {ahead:+.4f} |")
+    if not rows:
         return ""
-    lines = ["### Seeds together\n"]
-    lines += [
-        f"AUC at {LONGEST} days of the mean of the seeds' logits, and how far it is ahead of one seed's (paired).\n"
-    ]
-    lines += ["| model | seeds | together | ahead of one |", "|---|---:|---:|---:|"]
-    for network, series in several:
-        assert series.together is not None
-        ahead = series.together.minus(series.auc)
-        lines.append(f"| {network} | {len(series.seeds)} | {series.together.interval:.4f} | {ahead:+.4f} |")
-    return "\n".join([*lines, ""])
+    what = f"AUC at {LONGEST} days of the mean of the seeds' logits, and how far it is ahead of one seed's (paired).\n"
+    head = ["### Seeds together\n", what, "| model | seeds | together | ahead of one |", "|---|---:|---:|---:|"]
+    return "\n".join([*head, *rows, ""])
 
 
 def _parts(found: dict[str, Series]) -> list[tuple[str, Series | None]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,6 @@ def _ranks(ranks: int) -> Callable[[Task], dict[str, Any]]:
 
 def _apart(task: Task) -> dict[str, Any]:
     """Two runs of one rank at the same time, whose figures are as if each had trained on half the users."""
-    from concurrent.futures import ThreadPoolExecutor
-
     from benchmarks.training.ranks import train
 
     with ThreadPoolExecutor() as pool:

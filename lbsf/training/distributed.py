@@ -26,10 +26,8 @@ _HOROVODRUN = (
     "import ctypes, runpy, signal; PR_SET_PDEATHSIG = 1; ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL); "
     "runpy.run_module('horovod.runner.launch', run_name='__main__', alter_sys=True)"
 )
-
-
-# Milliseconds between two rounds of talk among ranks without a GPU. Horovod's own, 1, takes a tenth of a core's time
-# (`python -m benchmarks.train --parts ranks`); ranks talk once a step, of 100 and more.
+# Milliseconds between two rounds of talk among ranks without a GPU. Horovod's own, 1, takes computing time from the
+# ranks, which talk once a step of 100 and more (docs/decisions/0013-narrow-words.md).
 _CPU_CYCLE = "3"
 
 
