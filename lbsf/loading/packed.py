@@ -88,6 +88,11 @@ class PackedFolds:
         """P, the payments of all users together."""
         return len(self.paid_at)
 
+    @property
+    def payments_of_users(self) -> Ints:
+        """(n,) int64, payments of each user."""
+        return np.diff(self._edges["payment"])
+
     def take(self, users: Ints) -> PackedFolds:
         """The folds of the users at these positions, in this order.
 

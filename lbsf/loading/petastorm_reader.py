@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import LIST_COLUMNS, PackedFolds
+from lbsf.loading.packed import LIST_COLUMNS, Ints, PackedFolds
 
 # Petastorm's threads announce its use of deprecated PyArrow calls at every row group.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\b")
@@ -102,7 +102,9 @@ def train_batches(
 ) -> Generator[PackedFolds, None, None]:
     """Endless shuffled batches of this shard.
 
-    Row groups arrive in shuffled order; `buffer_row_groups` of them at a time are mixed user by user.
+    Row groups arrive in shuffled order; `buffer_row_groups` of them at a time are mixed user by user, and dealt so that
+    batches hold about as many payments as each other: ranks that step together then wait little for one another, and
+    the largest batch, which sets how much memory is needed, is little above the mean.
     """
     rng = np.random.default_rng([seed, shard])
     held: list[PackedFolds] = []
@@ -117,12 +119,29 @@ def train_batches(
         place = np.concatenate([np.arange(count) for count in users])
         order = rng.permutation(len(part))
         whole = len(order) - len(order) % batch_users
-        for start in range(0, whole, batch_users):
-            chosen = order[start : start + batch_users]
+        payments = np.concatenate([one.payments_of_users for one in held])
+        for chosen in deal_evenly(order[:whole], payments, batch_users, rng):
             yield PackedFolds.gather(held, part[chosen], place[chosen])
         # What does not fill a batch is mixed with the row groups that come next.
         left = order[whole:]
         held, arrived = ([PackedFolds.gather(held, part[left], place[left])] if len(left) else []), 0
+
+
+def deal_evenly(users: Ints, payments: Ints, batch_users: int, rng: np.random.Generator) -> Ints:
+    """Random batches that each take one user of each stratum: those with the most payments, the next most, and so on.
+
+    Args:
+        users: (batches * batch_users,) int64 positions, in random order.
+        payments: (n,) int64, payments of the user at each position.
+        batch_users: users a batch, and so the number of strata.
+        rng: deals each stratum out.
+
+    Returns:
+        (batches, batch_users): each of the users once.
+    """
+    ranked = users[np.argsort(payments[users], kind="stable")]
+    dealt: Ints = rng.permuted(ranked.reshape(batch_users, -1), axis=1).T
+    return dealt
 
 
 def every_user_once(files: Sequence[str], *, shard: int, shards: int, batch_users: int) -> Iterator[PackedFolds]:

@@ -23,6 +23,12 @@ WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 
 
+def thin_files(payments: Ints, merchants: Ints, least_payments: int, least_merchants: int) -> npt.NDArray[np.bool_]:
+    """Which users, (n,) of so many payments and merchants each, have fewer of either than the least; (n,)."""
+    thin: npt.NDArray[np.bool_] = (payments < least_payments) | (merchants < least_merchants)
+    return thin
+
+
 class ThinFile(BaseModel):
     """Users of whom too little is known for the network to say anything, and what is said of them instead.
 
@@ -39,8 +45,7 @@ class ThinFile(BaseModel):
 
     def covers(self, payments: Ints, merchants: Ints) -> npt.NDArray[np.bool_]:
         """Which users, (n,) of so many payments and merchants each, are thin files; (n,)."""
-        thin: npt.NDArray[np.bool_] = (payments < self.payments) | (merchants < self.merchants)
-        return thin
+        return thin_files(payments, merchants, self.payments, self.merchants)
 
 
 class ModelCard(BaseModel):

@@ -19,17 +19,19 @@ MERCHANTS_SCALE = 32.0
 
 
 class RiskHead(nn.Sequential):
-    """(n, features) representations -> (n, 1) logits of default."""
+    """(n, features) representations -> (n, 1) logits of default, a weighted sum.
+
+    A hidden layer here combines features that are learnt already, and learns from few defaults which users they were:
+    without one the ranking of new users is better (docs/decisions/0014-linear-head.md).
+    """
 
     def __init__(self, features: int, model: ModelConfig):
         super().__init__(
             # How much a user pays for anything at all varies most and says least: without bringing each
             # feature to its own scale over users, training spends its first epochs on that alone.
             nn.BatchNorm1d(features, momentum=0.03),
-            nn.Linear(features, model.width),
-            nn.GELU(),
             nn.Dropout(model.dropout),
-            nn.Linear(model.width, 1),
+            nn.Linear(features, 1),
         )
 
 

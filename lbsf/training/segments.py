@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lbsf.loading.packed import SECONDS_PER_DAY, Ints, PackedFolds
+from lbsf.models.artifact import thin_files
 from lbsf.training.delong import Floats, auc_interval
 from lbsf.training.metrics import evaluate
 
@@ -51,7 +52,7 @@ def segment_users(facts: Mapping[str, Ints], thin_payments: int, thin_merchants:
     Returns:
         history, payments, merchants, file -> (n,) names of bands.
     """
-    thin = (facts["payments"] < thin_payments) | (facts["merchants"] < thin_merchants)
+    thin = thin_files(facts["payments"], facts["merchants"], thin_payments, thin_merchants)
     return {
         "history": _bands(facts["history_days"], HISTORY_BANDS),
         "payments": _bands(facts["payments"], PAYMENT_BANDS),

@@ -46,6 +46,26 @@ def test_it_learns_and_repeats_itself() -> None:
     assert (predict(model, cut) == probabilities).all()
 
 
+def either_but_not_both(users: int, seed: int) -> PackedFolds:
+    """Users who default if they pay a lender or a casino, but not if they pay both or neither."""
+    rng = np.random.default_rng(seed)
+    rows, labels = [], []
+    for user in range(users):
+        lender, casino = bool(rng.integers(2)), bool(rng.integers(2))
+        kinds = [5, *([3] if lender else []), *([4] if casino else [])]
+        visits = {f"m{kind}": [payment(float(day), category=kind) for day in (10, 40, 80)] for kind in kinds}
+        rows.append(fold_row(f"u{user}", visits))
+        labels.append(int(rng.random() < (0.8 if lender != casino else 0.1)))
+    return PackedFolds.from_arrow(arrow(rows).append_column("label", pa.array(labels, pa.int32())))
+
+
+def test_validation_chooses_between_single_splits_and_deeper_trees() -> None:
+    train, validation, test = (either_but_not_both(users, seed) for seed, users in enumerate((900, 300, 500)))
+    model = train_boosting([train], [validation], seed=1)
+    assert model.booster.params["num_leaves"] == 15
+    assert roc_auc_score(test.label, predict(model, [test])) > 0.75
+
+
 def test_held_out_splits_are_scored_in_the_files_order(tmp_path: Path) -> None:
     files = {}
     for seed, (split, users) in enumerate({"train": 800, "validation": 200, "out_of_time": 300}.items()):

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from example_files import labelled_rows, write_examples
+from hypothesis import given
+from hypothesis import strategies as st
 from petastorm.workers_pool.thread_pool import ThreadPool
 
 from lbsf.errors import InputError
 from lbsf.loading import petastorm_reader
 from lbsf.loading.packed import PackedFolds
-from lbsf.loading.petastorm_reader import every_user_once, read_row_groups, train_batches
+from lbsf.loading.petastorm_reader import deal_evenly, every_user_once, read_row_groups, train_batches
 
 
 def marks(packed: PackedFolds) -> list[int]:
@@ -89,6 +91,26 @@ def test_shards_share_no_user_and_each_user_comes_about_equally_often(files: lis
 def test_a_buffer_mixes_users_of_several_row_groups(files: list[str]) -> None:
     groups = {user // 20 if user < 100 else 5 + (user - 100) // 20 for user in _train(files, seed=1)[0]}
     assert len(groups) == 2
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 5), st.integers(0, 2**32))
+def test_every_batch_has_a_user_of_every_stratum(batches: int, batch_users: int, left: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    payments = rng.integers(0, 50, size=batches * batch_users + left)
+    users = rng.permutation(len(payments))[: batches * batch_users]
+    dealt = deal_evenly(users, payments, batch_users, rng)
+    assert dealt.shape == (batches, batch_users)
+    assert sorted(dealt.flatten()) == sorted(users)
+    strata = np.sort(payments[users]).reshape(batch_users, batches)
+    in_batch = np.sort(payments[dealt], axis=1)
+    assert (in_batch >= strata[:, 0]).all()
+    assert (in_batch <= strata[:, -1]).all()
+
+
+def test_users_of_a_stratum_meet_other_users_each_time() -> None:
+    rng = np.random.default_rng(1)
+    users, payments = np.arange(64), np.arange(64)
+    assert not np.array_equal(deal_evenly(users, payments, 8, rng), deal_evenly(users, payments, 8, rng))
 
 
 def test_a_file_with_lengths_that_disagree_is_refused(tmp_path: Path) -> None:
