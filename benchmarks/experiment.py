@@ -35,11 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = prepare(arguments.conf, arguments.set, config)
     runner = Runner(config, data, arguments.at_once)
     train = not arguments.report_only
-    rates = runner.choose_rates(trials(arguments.backbones, seed=1), train)
-    cells = grid(range(1, arguments.seeds + 1), arguments.backbones, arguments.groups, rates)
+    seeds = range(1, arguments.seeds + 1)
+    if train:
+        runner.train([cell for cells in trials(arguments.backbones, seeds).values() for cell in cells])
+    most = range(1, arguments.most_seeds + 1)
+    # By all seeds that were ever trained, so that a part that is run by itself has the rates of the whole.
+    rates = runner.choose_rates(trials(BACKBONES, most))
+    cells = grid(seeds, arguments.backbones, arguments.groups, rates)
     failed = runner.train(cells) if train else []
-    rates = runner.choose_rates(trials(BACKBONES, seed=1), train=False)
-    known = grid(range(1, arguments.most_seeds + 1), BACKBONES, GROUPS, rates)
+    known = grid(most, BACKBONES, GROUPS, rates)
     trained = [(cell, runner.folder / cell.name, result) for cell in known if (result := runner.result(cell))]
     if not trained:
         raise SystemExit("nothing is trained yet")

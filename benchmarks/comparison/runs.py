@@ -49,20 +49,21 @@ class Runner:
                         failed += [] if ended_well else [cell]
         return failed
 
-    def choose_rates(self, trials: Mapping[str, Sequence[Cell]], train: bool) -> dict[str, float]:
-        """Each network's learning rate: that of the trial with the highest validation AUC.
+    def choose_rates(self, trials: Mapping[str, Sequence[Cell]]) -> dict[str, float]:
+        """Each network's learning rate: that with the highest validation AUC, in the mean of the seeds.
 
         Args:
-            trials: cells of each network that differ by their rate alone.
-            train: whether missing trials are trained; else a network without trials has no rate.
+            trials: cells of each network that differ by their rate and seed alone. A network none of which is trained
+                has no rate.
         """
-        if train:
-            self.train([cell for cells in trials.values() for cell in cells])
         rates = {}
         for network, cells in trials.items():
-            results = [(cell, result) for cell in cells if (result := self.result(cell))]
-            if results:
-                rates[network] = max(results, key=lambda found: _best_validation(found[1]["epochs"]))[0].rate
+            scores: dict[float, dict[int, float]] = {}
+            for cell in cells:
+                if result := self.result(cell):
+                    scores.setdefault(cell.rate, {})[cell.seed] = _best_validation(result["epochs"])
+            if scores:
+                rates[network] = best_rate(scores)
         return rates
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
@@ -135,6 +136,17 @@ class Runner:
         command = [sys.executable, "-m", "jobs.train_rank", "--plan", str(folder / "plan.json")]
         if _run(command, folder / "log.txt") is None:
             raise SystemExit(f"pretraining failed, see {folder / 'log.txt'}")
+
+
+def best_rate(scores: Mapping[float, Mapping[int, float]]) -> float:
+    """The rate with the highest mean score over the seeds that every rate was tried with.
+
+    Where no seed is common to all, the rate that was tried with the most seeds.
+    """
+    seeds = set.intersection(*(set(of_rate) for of_rate in scores.values()))
+    if not seeds:
+        return max(scores, key=lambda rate: len(scores[rate]))
+    return max(scores, key=lambda rate: sum(scores[rate][seed] for seed in seeds))
 
 
 def _best_validation(epochs: Sequence[dict[str, Any]]) -> float:

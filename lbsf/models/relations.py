@@ -10,13 +10,24 @@ from torch.nn import functional as F  # noqa: N812
 
 from lbsf.models.batch import starts
 
-# Vectors of like many go together: what is padded, a few per cent, is then little of the work.
-SIZE_GROUPS = 8
+# Of the ranges that are set out together, the longest is at most so many times as long as the shortest: what is
+# padded is then about a tenth of the work, however much ranges differ.
+LONGEST_OVER_SHORTEST = 1.25
 
 
 def like_sized(lengths: Tensor) -> tuple[Tensor, ...]:
-    """The positions of all ranges, in groups of like length; together each position once."""
-    return torch.argsort(lengths, stable=True).chunk(SIZE_GROUPS)
+    """The positions of all ranges, in groups of like length; together each position once.
+
+    >>> [group.tolist() for group in like_sized(torch.tensor([4, 90, 0, 5, 100, 4]))]
+    [[2], [0, 5, 3], [1, 4]]
+    """
+    order = torch.argsort(lengths, stable=True)
+    cuts, shortest = [], None
+    for place, length in enumerate(lengths[order].tolist()):
+        if shortest is None or length > LONGEST_OVER_SHORTEST * shortest:
+            cuts.append(place)
+            shortest = length
+    return order.tensor_split(cuts[1:])
 
 
 def set_out(vectors: Tensor, lengths: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,11 +59,9 @@ def write_examples(job: Job, rows: list[Row], **changes: Any) -> None:
 
 
 def ranked(rows: list[Row]) -> list[Row]:
-    """The rows with outcomes that small_model() ranks well: the riskier, the likelier in default."""
+    """The rows with outcomes drawn as small_model() says."""
     probability = predict_probabilities(*small_model(), [pack(rows)])
-    place = np.argsort(np.argsort(probability)) / len(rows)
-    # Most are in default, as an untrained network says of nearly everybody.
-    defaulted = np.random.default_rng(0).random(len(rows)) < 0.5 + 0.5 * place
+    defaulted = np.random.default_rng(0).random(len(rows)) < probability
     return [{**row, "label": int(one)} for row, one in zip(rows, defaulted, strict=True)]
 
 

@@ -19,7 +19,7 @@ from lbsf.training.plan import Split, TrainingPlan
 
 # Mean loss and validation AUC of each epoch of `two_ranks`. A change of the network, of what it is shown or of the
 # loop changes them: then take over what the failing test prints, once the quality tests beside it hold.
-GOLDEN = [(0.44482, 0.96519), (0.17090, 0.99030), (0.13998, 0.99168)]
+GOLDEN = [(0.42574, 0.96388), (0.18702, 0.98789), (0.10423, 0.99133)]
 
 
 def out_of_time_auc(plan: TrainingPlan) -> float:

@@ -20,7 +20,7 @@ from benchmarks.comparison import report  # noqa: E402
 from benchmarks.comparison.cells import Cell, grid, trials  # noqa: E402
 from benchmarks.comparison.data import Data, fewer_labels  # noqa: E402
 from benchmarks.comparison.intervals import Floats, Resampled, auc_and_ks, draw, mean  # noqa: E402
-from benchmarks.comparison.runs import Runner  # noqa: E402
+from benchmarks.comparison.runs import Runner, best_rate  # noqa: E402
 from lbsf.baselines.sequences import BACKBONES  # noqa: E402
 from lbsf.config import load_config  # noqa: E402
 from lbsf.config.models import Config  # noqa: E402
@@ -36,7 +36,10 @@ def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
     assert {cell.rate for cell in cells if cell.network == "gru"} == {0.0007}
     # The next of kin's rate, where a network is not trained at several.
     assert {cell.rate for cell in cells if cell.network == "mamba2"} == {0.0007}
-    assert set(trials(("mamba2", "fnet", "gru"), seed=1)) == {"lbsf", "gru", "transformer"}
+    tried = trials(("mamba2", "fnet", "gru"), (1, 2))
+    assert set(tried) == {"lbsf", "gru", "transformer"}
+    assert {cell.seed for cell in tried["lbsf"]} == {1, 2}
+    assert {cell.seed for cell in tried["gru"]} == {1}
     assert all(cell.unfolded for cell in cells if cell.network in BACKBONES)
     assert {cell.without for cell in cells} >= {"amount", "merchant_name", None}
 
@@ -127,8 +130,16 @@ def _out_of_time(runner: Runner, cell: Cell) -> tuple[Floats, Floats]:
 
 def test_a_network_goes_on_with_the_rate_that_validation_prefers(runner: Runner) -> None:
     cells = [Cell("lbsf", 180, 1), Cell("lbsf", 180, 1, rate=1e-7)]
-    assert runner.choose_rates({"lbsf": cells, "gru": []}, train=True) == {"lbsf": cells[0].rate}
-    assert runner.choose_rates({"gru": [Cell("gru", 180, 9, unfolded=True)]}, train=False) == {}
+    runner.train(cells)
+    assert runner.choose_rates({"lbsf": cells, "gru": []}) == {"lbsf": cells[0].rate}
+    assert runner.choose_rates({"gru": [Cell("gru", 180, 9, unfolded=True)]}) == {}
+
+
+def test_a_rate_is_chosen_by_the_seeds_that_all_rates_were_tried_with() -> None:
+    assert best_rate({0.003: {1: 0.75, 2: 0.78}, 0.001: {1: 0.76, 2: 0.76}}) == 0.003
+    # A seed that one rate alone was tried with says nothing of the other.
+    assert best_rate({0.003: {1: 0.75, 2: 0.78}, 0.001: {1: 0.76}}) == 0.001
+    assert best_rate({0.003: {1: 0.75, 2: 0.70}, 0.001: {3: 0.76}}) == 0.003
 
 
 def test_a_cell_of_other_settings_is_trained_again(runner: Runner) -> None:
