@@ -22,7 +22,7 @@ class RiskHead(nn.Sequential):
     """(n, features) representations -> (n, 1) logits of default, a weighted sum.
 
     A hidden layer here combines features that are learnt already, and learns from few defaults which users they were:
-    without one the ranking of new users is better (docs/decisions/0014-linear-head.md).
+    without one the ranking of new users is no worse (docs/decisions/0014-linear-head.md).
     """
 
     def __init__(self, features: int, model: ModelConfig):
