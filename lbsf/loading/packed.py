@@ -91,7 +91,7 @@ class PackedFolds:
     @property
     def payments_of_users(self) -> Ints:
         """(n,) int64, payments of each user."""
-        return np.diff(self._edges["payment"])
+        return np.diff(_ends(self.merchant_len)[_ends(self.merchant_count)])
 
     def take(self, users: Ints) -> PackedFolds:
         """The folds of the users at these positions, in this order.

@@ -109,7 +109,7 @@ def count(packed: PackedFolds) -> Counts:
     first = np.zeros(len(packed), np.int64)
     np.maximum.at(first, of_payment, seconds)
     numbers = {
-        "payments": np.bincount(of_payment, minlength=len(packed)),
+        "payments": packed.payments_of_users,
         "merchants": packed.merchant_count,
         "history_days": -(-first // SECONDS_PER_DAY),
         "amount_cents": np.abs(packed.amount_cents),

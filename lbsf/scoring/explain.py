@@ -81,8 +81,7 @@ def score_batch(
     model.eval()
     thin_file = require_thin_file(card)
     user = np.repeat(np.arange(len(packed)), packed.merchant_count)
-    payments = np.bincount(user, packed.merchant_len, minlength=len(packed)).astype(np.int64)
-    thin = thin_file.covers(payments, packed.merchant_count)
+    thin = thin_file.covers(packed.payments_of_users, packed.merchant_count)
     with torch.inference_mode():
         batch = FoldBatch.from_packed(packed)
         vectors = model.merchant_vectors(batch)

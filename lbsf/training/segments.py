@@ -35,7 +35,7 @@ def describe(packed: PackedFolds) -> dict[str, Ints]:
     first = packed.as_of.copy()
     np.minimum.at(first, of_payment, packed.paid_at)
     return {
-        "payments": np.bincount(of_payment, minlength=len(packed)).astype(np.int64),
+        "payments": packed.payments_of_users,
         "merchants": packed.merchant_count.astype(np.int64),
         "history_days": -((first - packed.as_of) // SECONDS_PER_DAY),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lbsf.loading.packed import Ints
-from lbsf.models.artifact import ThinFile
+from lbsf.models.artifact import ThinFile, thin_files
 
 # The overall default rate counts as much as so many thin files: few of them say little of their own rate.
 PRIOR_USERS = 50
@@ -19,7 +19,6 @@ def thin_file_of(label: Ints, payments: Ints, merchants: Ints, least_payments: i
         payments, merchants: (n,) that the fold kept.
         least_payments, least_merchants: a user with fewer of either is a thin file.
     """
-    limits = ThinFile(payments=least_payments, merchants=least_merchants, probability=float(np.mean(label)))
-    thin = limits.covers(payments, merchants)
-    drawn = (label[thin].sum() + PRIOR_USERS * limits.probability) / (thin.sum() + PRIOR_USERS)
-    return limits.model_copy(update={"probability": float(drawn)})
+    thin = thin_files(payments, merchants, least_payments, least_merchants)
+    drawn = (label[thin].sum() + PRIOR_USERS * float(np.mean(label))) / (thin.sum() + PRIOR_USERS)
+    return ThinFile(payments=least_payments, merchants=least_merchants, probability=float(drawn))

@@ -58,7 +58,7 @@ def write_examples(job: Job, rows: list[Row], **changes: Any) -> None:
     job.warehouse.overwrite(EXAMPLES, job.spark.createDataFrame(whole, EXAMPLES.struct))
 
 
-def ranked(rows: list[Row]) -> list[Row]:
+def with_outcomes(rows: list[Row]) -> list[Row]:
     """The rows with outcomes drawn as small_model() says."""
     probability = predict_probabilities(*small_model(), [pack(rows)])
     defaulted = np.random.default_rng(0).random(len(rows)) < probability
@@ -82,7 +82,7 @@ def run_files(model: RegisteredModel) -> Path:
 
 @pytest.fixture
 def rows() -> list[Row]:
-    return ranked(labelled_rows(160, seed=3))
+    return with_outcomes(labelled_rows(160, seed=3))
 
 
 def test_the_first_model_is_validated_and_promoted(
