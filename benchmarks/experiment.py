@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.comparison.cells import grid, trials
+from benchmarks.comparison.cells import LABEL_SHARES, grid, trials
 from benchmarks.comparison.data import prepare
 from benchmarks.comparison.intervals import auc_and_ks, draw
-from benchmarks.comparison.report import SPLIT, Series, gather, write
+from benchmarks.comparison.report import write
 from benchmarks.comparison.runs import Runner
+from benchmarks.comparison.series import SPLIT, Series, gather
 from lbsf.baselines.sequences import BACKBONES
 from lbsf.config import load_config
 from lbsf.config.models import Config
@@ -32,18 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns 1 where a cell failed."""
     arguments = _parser().parse_args(argv)
     config = load_config(arguments.conf, arguments.set)
-    data = prepare(arguments.conf, arguments.set, config)
+    data = prepare(arguments.conf, arguments.set, config, arguments.labels)
     runner = Runner(config, data, arguments.at_once)
     train = not arguments.report_only
     seeds = range(1, arguments.seeds + 1)
     if train:
-        runner.train([cell for cells in trials(arguments.backbones, seeds).values() for cell in cells])
-    most = range(1, arguments.most_seeds + 1)
-    # By all seeds that were ever trained, so that a part that is run by itself has the rates of the whole.
-    rates = runner.choose_rates(trials(BACKBONES, most))
-    cells = grid(seeds, arguments.backbones, arguments.groups, rates)
+        runner.train([cell for cells in trials(arguments.backbones, seeds[0]).values() for cell in cells])
+    # Of all that was ever tried, so that a part that is run by itself has the settings of the whole.
+    chosen = runner.choose_settings(trials(BACKBONES, seeds[0]))
+    labels = [round(share * arguments.labels) for share in LABEL_SHARES]
+    labels = [number for number in labels if number <= data.every_train.users]
+    cells = grid(seeds, arguments.backbones, arguments.groups, chosen, labels)
     failed = runner.train(cells) if train else []
-    known = grid(most, BACKBONES, GROUPS, rates)
+    known = grid(range(1, arguments.most_seeds + 1), BACKBONES, GROUPS, chosen, labels)
     trained = [(cell, runner.folder / cell.name, result) for cell in known if (result := runner.result(cell))]
     if not trained:
         raise SystemExit("nothing is trained yet")
@@ -63,7 +65,8 @@ def _track(config: Config, found: dict[str, Series], reachable: float, docs: Pat
         run.params({"users": config.synthetic.users, "default_rate": config.synthetic.default_rate})
         run.metrics({"auc.reachable": reachable, **{f"auc.{name}": s.auc.value for name, s in found.items()}})
         run.metrics({f"ks.{name}": series.ks.value for name, series in found.items()})
-        run.document({name: list(map(float, series.seeds)) for name, series in found.items()}, "auc_by_seed.json")
+        seeds = {name: [auc.value for auc in series.seeds.values()] for name, series in found.items()}
+        run.document(seeds, "auc_by_seed.json")
         run.document({"markdown": (docs / "experiments.md").read_text(encoding="utf-8")}, "experiments.json")
 
 
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--backbones", nargs="*", choices=BACKBONES, default=list(BACKBONES), help="sequence models (default: all)")
     add("--seeds", type=int, default=3, help="seeds a cell (default: %(default)s)")
     add("--most-seeds", type=int, default=10, help="seeds that the report looks for (default: %(default)s)")
+    add("--labels", type=int, default=12_000, help="training users, usually (default: %(default)s)")
     add("--at-once", type=int, default=2, help="networks trained at a time (default: %(default)s)")
     add("--report-only", action="store_true", help="train nothing; report what is trained")
     add("--docs", type=Path, default=Path("docs"), help="folder of the page (default: %(default)s)")

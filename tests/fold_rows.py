@@ -33,7 +33,7 @@ FOLD = FoldConfig(
 # Users without payments alone.
 THIN = ThinFile(payments=1, merchants=1, probability=0.07)
 MODEL = ModelConfig(
-    width=16, heads=2, sequence="none", relational_layers=2, dropout=0.1, word_width=8, hidden_words=0.0
+    width=16, heads=2, sequence="none", relational_layers=2, dropout=0.1, word_width=8, hidden_words=0.0, head="linear"
 )
 
 Payment = dict[str, Any]

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Literal, NamedTuple
 
 from lbsf.config.models import Config
 from lbsf.loading.views import FIELDS, PaymentField, View
 from lbsf.training.plan import Split, TrainingPlan
+
+
+class Setting(NamedTuple):
+    """What is chosen for a network: its learning rate, and model.head."""
+
+    rate: float
+    head: Literal["linear", "hidden"]
+
 
 DAYS = (45, 90, 180)
 LONGEST = DAYS[-1]
@@ -15,17 +24,18 @@ LONGEST = DAYS[-1]
 AT_EVERY_SEED = ("lbsf", "lightgbm", "fusion")
 # Sequence models that are trained at every length, with one seed; the others see all 180 days once.
 AT_EVERY_LENGTH = ("gru", "transformer")
-# A network is trained at both, and goes on with the one that the validation split prefers,
-LEARNING_RATES = (0.003, 0.001)
-# unless it takes the rate of its next of kin: the long-sequence models cost too much to be trained twice.
-RATE_OF = {
+# A network is trained with each, and goes on with the one that the validation split prefers,
+SETTINGS = (Setting(0.003, "linear"), Setting(0.001, "linear"), Setting(0.003, "hidden"))
+# unless it takes that of its next of kin: the long-sequence models cost too much to be trained several times.
+SETTING_OF = {
     "fusion": "lbsf",
     "longformer": "transformer",
     "reformer": "transformer",
     "fnet": "transformer",
     "mamba2": "gru",
 }
-LABELS = (500, 1_000, 2_000, 4_000, 8_000)
+# How many times the usual number of labels the group `labels` tries.
+LABEL_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 2, 4)
 # Not trained by steps: LightGBM alone, and weighed with LBSF.
 TREES = ("lightgbm", "fusion")
 
@@ -42,9 +52,9 @@ class Cell:
         unfolded: shown one sequence a user instead of one a merchant; sequence models always are.
         sequence: model.sequence, where it is not the configured one.
         relational: whether LBSF's merchants look at each other.
-        labels: training users with labels; None: all.
+        labels: training users with labels; None: the usual number.
         pretrained: whether training starts from weights that were pretrained without labels.
-        rate: learning rate.
+        setting: learning rate and head.
     """
 
     network: str
@@ -56,11 +66,11 @@ class Cell:
     relational: bool = True
     labels: int | None = None
     pretrained: bool = False
-    rate: float = LEARNING_RATES[0]
+    setting: Setting = SETTINGS[0]
 
     @property
     def series(self) -> str:
-        """What is compared: cells of one series differ by seed alone, once the learning rate is chosen."""
+        """What is compared: cells of one series differ by seed alone, once the setting is chosen."""
         parts = [self.network, f"{self.days}d"]
         parts += [f"without_{self.without}"] if self.without else []
         parts += ["unfolded"] if self.unfolded and self.network == "lbsf" else []
@@ -73,7 +83,8 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique, and fit for a folder."""
-        return f"{self.series}-seed{self.seed}" + (f"-rate{self.rate}" if self.network not in TREES else "")
+        setting = f"-rate{self.setting.rate}-{self.setting.head}" if self.network not in TREES else ""
+        return f"{self.series}-seed{self.seed}{setting}"
 
     @property
     def view(self) -> View:
@@ -82,13 +93,13 @@ class Cell:
 
     def plan(self, config: Config, splits: dict[str, Split], output: str) -> TrainingPlan:
         """The cell as a training run of the product's own."""
-        model = {"relational_layers": config.model.relational_layers if self.relational else 0}
-        if self.sequence is not None:
-            model["sequence"] = self.sequence  # type: ignore[assignment]
+        layers = config.model.relational_layers if self.relational else 0
+        sequence = self.sequence or config.model.sequence
+        model = {"relational_layers": layers, "sequence": sequence, "head": self.setting.head}
         return TrainingPlan(
             model=config.model.model_copy(update=model),
             fold=config.fold,
-            training=config.training.model_copy(update={"seed": self.seed, "learning_rate": self.rate}),
+            training=config.training.model_copy(update={"seed": self.seed, "learning_rate": self.setting.rate}),
             splits=splits,
             output=output,
             network=self.network,
@@ -100,42 +111,44 @@ class Cell:
         return asdict(self)
 
 
-def trials(backbones: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Cell]]:
-    """The cells between which a learning rate is chosen, of each network that the backbones and LBSF need one of.
-
-    One seed moves the validation AUC by more than most rates do: LBSF, which is trained with every seed, is tried
-    with every seed; the others with the first.
-    """
-    networks = dict.fromkeys(["lbsf", *map(_rated_as, backbones)])
+def trials(backbones: Sequence[str], seed: int) -> dict[str, list[Cell]]:
+    """The cells between which a setting is chosen, of each network that the backbones and LBSF need one of."""
+    networks = dict.fromkeys(["lbsf", *map(_set_as, backbones)])
     return {
-        network: [
-            Cell(network, LONGEST, seed, unfolded=network != "lbsf", rate=rate)
-            for seed in (seeds if network in AT_EVERY_SEED else seeds[:1])
-            for rate in LEARNING_RATES
-        ]
+        network: [Cell(network, LONGEST, seed, unfolded=network != "lbsf", setting=setting) for setting in SETTINGS]
         for network in networks
     }
 
 
 def grid(
-    seeds: Sequence[int], backbones: Sequence[str], groups: Sequence[str], rates: Mapping[str, float]
+    seeds: Sequence[int],
+    backbones: Sequence[str],
+    groups: Sequence[str],
+    chosen: Mapping[str, Setting],
+    labels: Sequence[int],
 ) -> list[Cell]:
     """All cells of the wanted groups, each once, the most telling first.
 
     Args:
-        seeds: the first is used alone where a network is too dear to be trained more often.
+        seeds: of the history's LBSF and trees; all else is trained with the first.
         backbones: sequence models to train.
         groups: of `history`, `parts`, `fields`, `labels`.
-        rates: learning rate by network, as far as it was chosen.
+        chosen: setting by network, as far as one was.
+        labels: numbers of labels beside the usual one.
     """
-    makers = {"history": _history, "parts": _parts, "fields": _fields, "labels": _labels}
-    found = [cell for group in groups for cell in makers[group](seeds, backbones)]
-    return list(dict.fromkeys(replace(cell, rate=rates.get(_rated_as(cell.network), cell.rate)) for cell in found))
+    makers = {
+        "history": _history(seeds, backbones),
+        "parts": _parts(seeds[0]),
+        "fields": _fields(seeds[0]),
+        "labels": _labels(seeds[0], labels),
+    }
+    found = [cell for group in groups for cell in makers[group]]
+    return list(dict.fromkeys(replace(cell, setting=chosen.get(_set_as(cell.network), cell.setting)) for cell in found))
 
 
-def _rated_as(network: str) -> str:
-    """The network whose learning rate it takes: itself, or its next of kin."""
-    return RATE_OF.get(network, network)
+def _set_as(network: str) -> str:
+    """The network whose setting it takes: itself, or its next of kin."""
+    return SETTING_OF.get(network, network)
 
 
 def _history(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
@@ -148,26 +161,24 @@ def _history(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
             yield Cell(network, days, seeds[0], unfolded=True)
 
 
-def _parts(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
+def _parts(seed: int) -> Iterator[Cell]:
     """LBSF with one of its parts taken out or exchanged."""
-    for seed in seeds:
-        whole = Cell("lbsf", LONGEST, seed)
+    whole = Cell("lbsf", LONGEST, seed)
+    yield whole
+    yield replace(whole, unfolded=True)
+    yield replace(whole, relational=False)
+    yield replace(whole, sequence="gru")
+    yield replace(whole, sequence="transformer")
+
+
+def _fields(seed: int) -> Iterator[Cell]:
+    for field in FIELDS:
+        yield Cell("lbsf", LONGEST, seed, without=field)
+
+
+def _labels(seed: int, labels: Sequence[int]) -> Iterator[Cell]:
+    for number in (None, *labels):
+        whole = Cell("lbsf", LONGEST, seed, labels=number)
         yield whole
-        yield replace(whole, unfolded=True)
-        yield replace(whole, relational=False)
-        yield replace(whole, sequence="gru")
-        yield replace(whole, sequence="transformer")
-
-
-def _fields(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
-    for seed in seeds:
-        for field in FIELDS:
-            yield Cell("lbsf", LONGEST, seed, without=field)
-
-
-def _labels(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
-    for seed in seeds:
-        for labels in LABELS:
-            for pretrained in (False, True):
-                yield Cell("lbsf", LONGEST, seed, labels=labels, pretrained=pretrained)
-        yield Cell("lbsf", LONGEST, seed, pretrained=True)
+        yield replace(whole, network="lightgbm")
+        yield replace(whole, pretrained=True)

@@ -35,18 +35,27 @@ class Data(NamedTuple):
 
     Attributes:
         root: storage.root.
-        splits: of the examples table.
+        splits: of the examples table; `train` is the usual number of users, whose labels are read.
+        every_train: all of the training split, from which more or fewer are drawn.
         reachable: the true probabilities of the users out of time, in the files' order: the best that can be reached.
     """
 
     root: Path
     splits: dict[str, Split]
+    every_train: Split
     reachable: NDArray[np.float64]
 
 
-def prepare(conf: str, overrides: list[str], config: Config) -> Data:
-    """The examples of this configuration, made now where they are not there yet."""
-    root = Path(config.storage.root)
+def prepare(conf: str, overrides: list[str], config: Config, labels: int) -> Data:
+    """The examples of this configuration, made now where they are not there yet.
+
+    Args:
+        conf, overrides: what the configuration was loaded from.
+        config: it.
+        labels: usual number of training users with labels; all where they are fewer.
+    """
+    # Ranks read the files by address, which a relative path has none of.
+    root = Path(config.storage.root).resolve()
     made = root / "experiment" / "made_from.json"
     wanted = {name: getattr(config, name).model_dump(mode="json") for name in ("synthetic", "fold", "examples")}
     if not made.exists() or json.loads(made.read_text(encoding="utf-8")) != wanted:
@@ -58,10 +67,10 @@ def prepare(conf: str, overrides: list[str], config: Config) -> Data:
             subprocess.run(command, cwd=PROJECT, check=True)
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_text(json.dumps(wanted), encoding="utf-8")
-    return _read(root)
+    return _read(root, labels)
 
 
-def _read(root: Path) -> Data:
+def _read(root: Path, labels: int) -> Data:
     found: dict[str, list[tuple[str, int]]] = {}
     for file in snapshot_files(str(root / "tables" / EXAMPLES.name)):
         if file.rows:
@@ -73,14 +82,16 @@ def _read(root: Path) -> Data:
     users = [pq.read_table(path, columns=["user_id"], partitioning=None) for path in splits["out_of_time"].files]
     truth = pl.from_arrow(DeltaTable(str(root / "tables" / SYNTHETIC_TRUTH.name)).to_pyarrow_table())
     joined = pl.from_arrow(pa.concat_tables(users)).join(truth, on="user_id", how="left", maintain_order="left")
-    return Data(root, splits, joined["default_probability"].to_numpy())
+    data = Data(root, splits, splits["train"], joined["default_probability"].to_numpy())
+    usual = fewer_labels(data, min(labels, data.every_train.users), seed=0)
+    return data._replace(splits={**splits, "train": usual})
 
 
 def fewer_labels(data: Data, labels: int, seed: int) -> Split:
     """A training split of so many users, drawn anew for each seed; smaller draws are part of larger ones."""
     path = data.root / "experiment" / f"train-{labels}-seed{seed}.parquet"
     if not path.exists():
-        every = pa.concat_tables([pq.read_table(file, partitioning=None) for file in data.splits["train"].files])
+        every = pa.concat_tables([pq.read_table(file, partitioning=None) for file in data.every_train.files])
         chosen = np.sort(np.random.default_rng(seed).permutation(every.num_rows)[:labels])
         written = path.with_suffix(".new")
         pq.write_table(every.take(chosen), written, row_group_size=min(ROW_GROUP, labels // 2))

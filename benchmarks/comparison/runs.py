@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.comparison.cells import LONGEST, TREES, Cell
+from benchmarks.comparison.cells import LONGEST, SETTINGS, TREES, Cell, Setting
 from benchmarks.comparison.data import PROJECT, Data, fewer_labels
 from lbsf.config.models import Config
 from lbsf.models.artifact import weights_digest
@@ -39,8 +39,9 @@ class Runner:
         first = [cell for cell in cells if cell.network != "fusion"]
         then = [cell for cell in cells if cell.network == "fusion"]
         with ThreadPoolExecutor(self.at_once) as pool:
-            for seed in dict.fromkeys(cell.seed for cell in cells if cell.pretrained):
-                self._pretrained(seed)
+            for cell in cells:
+                if cell.pretrained:
+                    self._pretrain(cell)
             with tqdm(total=len(cells), desc="experiment", unit="cell", disable=None) as bar:
                 failed = []
                 for part in (first, then):
@@ -49,22 +50,19 @@ class Runner:
                         failed += [] if ended_well else [cell]
         return failed
 
-    def choose_rates(self, trials: Mapping[str, Sequence[Cell]]) -> dict[str, float]:
-        """Each network's learning rate: that with the highest validation AUC, in the mean of the seeds.
+    def choose_settings(self, trials: Mapping[str, Sequence[Cell]]) -> dict[str, Setting]:
+        """Each network's setting: that with the highest validation AUC.
 
         Args:
-            trials: cells of each network that differ by their rate and seed alone. A network none of which is trained
-                has no rate.
+            trials: cells of each network that differ by setting alone. A network none of which is trained has no
+                setting.
         """
-        rates = {}
+        chosen = {}
         for network, cells in trials.items():
-            scores: dict[float, dict[int, float]] = {}
-            for cell in cells:
-                if result := self.result(cell):
-                    scores.setdefault(cell.rate, {})[cell.seed] = _best_validation(result["epochs"])
-            if scores:
-                rates[network] = best_rate(scores)
-        return rates
+            results = {cell.setting: result for cell in cells if (result := self.result(cell))}
+            if results:
+                chosen[network] = max(results, key=lambda setting: _best_validation(results[setting]["epochs"]))
+        return chosen
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """What a cell gave; None where it is not trained, or with other settings."""
@@ -104,8 +102,8 @@ class Runner:
         plan = str(folder / "plan.json")
         if cell.network not in TREES:
             return [sys.executable, "-m", "jobs.train_rank", "--plan", plan]
-        # The fusion's rate is that of the network that it weighs.
-        of_lbsf = Cell("lbsf", cell.days, cell.seed, rate=cell.rate)
+        # The fusion's setting is that of the network that it weighs.
+        of_lbsf = Cell("lbsf", cell.days, cell.seed, setting=cell.setting)
         network = ["--lbsf", str(self.folder / of_lbsf.name / "model")] if cell.network == "fusion" else []
         return [sys.executable, "-m", "benchmarks.comparison.trees", "--plan", plan, *network]
 
@@ -116,19 +114,21 @@ class Runner:
         plan = cell.plan(self.config, splits, str(self.folder / cell.name))
         if not cell.pretrained:
             return plan
-        start_from = self._pretrained_folder(cell.seed) / "model"
+        start_from = self._pretrained_folder(cell) / "model"
         start = {"start_from": str(start_from), "start_sha256": weights_digest(start_from)}
         return plan.model_copy(update=start)
 
-    def _pretrained_folder(self, seed: int) -> Path:
-        return self.folder / f"pretrained-seed{seed}"
+    def _pretrained_folder(self, cell: Cell) -> Path:
+        return self.folder / f"pretrained-seed{cell.seed}-{cell.setting.head}"
 
-    def _pretrained(self, seed: int) -> None:
-        """Weights from the folds of the training split, their labels unread."""
-        folder = self._pretrained_folder(seed)
+    def _pretrain(self, cell: Cell) -> None:
+        """The weights that a cell starts from: of the folds of all training users, their labels unread."""
+        folder = self._pretrained_folder(cell)
         if (folder / "model").exists():
             return
-        plan = Cell("lbsf", LONGEST, seed).plan(self.config, self.data.splits, str(folder))
+        splits = {**self.data.splits, "train": self.data.every_train}
+        setting = SETTINGS[0]._replace(head=cell.setting.head)
+        plan = Cell("lbsf", LONGEST, cell.seed, setting=setting).plan(self.config, splits, str(folder))
         training = plan.training.model_copy(update={"epochs": self.config.pretraining.epochs})
         plan = plan.model_copy(update={"objective": self.config.pretraining.objective, "training": training})
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,17 +136,6 @@ class Runner:
         command = [sys.executable, "-m", "jobs.train_rank", "--plan", str(folder / "plan.json")]
         if _run(command, folder / "log.txt") is None:
             raise SystemExit(f"pretraining failed, see {folder / 'log.txt'}")
-
-
-def best_rate(scores: Mapping[float, Mapping[int, float]]) -> float:
-    """The rate with the highest mean score over the seeds that every rate was tried with.
-
-    Where no seed is common to all, the rate that was tried with the most seeds.
-    """
-    seeds = set.intersection(*(set(of_rate) for of_rate in scores.values()))
-    if not seeds:
-        return max(scores, key=lambda rate: len(scores[rate]))
-    return max(scores, key=lambda rate: sum(scores[rate][seed] for seed in seeds))
 
 
 def _best_validation(epochs: Sequence[dict[str, Any]]) -> float:

@@ -150,6 +150,9 @@ class ModelConfig(Section):
     dropout: Share
     word_width: Positive = Field(description="features of a word, before all words are spread over `width` alike")
     hidden_words: Share = Field(description="share of the names and descriptions that training hides from the network")
+    head: Literal["linear", "hidden"] = Field(
+        description="what reads a user's features: a weighted sum, or a hidden layer of `width` before one"
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:

@@ -19,20 +19,20 @@ MERCHANTS_SCALE = 32.0
 
 
 class RiskHead(nn.Sequential):
-    """(n, features) representations -> (n, 1) logits of default, a weighted sum.
+    """(n, features) representations -> (n, 1) logits of default.
 
-    A hidden layer here combines features that are learnt already, and learns from few defaults which users they were:
-    without one the ranking of new users is no worse (docs/decisions/0014-linear-head.md).
+    For LBSF a weighted sum: a hidden layer combines features that are learnt already, and learns from few defaults
+    which users they were (docs/decisions/0014-linear-head.md). What summarises a user in one vector may need it.
     """
 
     def __init__(self, features: int, model: ModelConfig):
-        super().__init__(
-            # How much a user pays for anything at all varies most and says least: without bringing each
-            # feature to its own scale over users, training spends its first epochs on that alone.
-            nn.BatchNorm1d(features, momentum=0.03),
-            nn.Dropout(model.dropout),
-            nn.Linear(features, 1),
-        )
+        # How much a user pays for anything at all varies most and says least: without bringing each
+        # feature to its own scale over users, training spends its first epochs on that alone.
+        parts: list[nn.Module] = [nn.BatchNorm1d(features, momentum=0.03)]
+        if model.head == "hidden":
+            parts += [nn.Linear(features, model.width), nn.GELU()]
+            features = model.width
+        super().__init__(*parts, nn.Dropout(model.dropout), nn.Linear(features, 1))
 
 
 class LBSF(nn.Module):

@@ -16,11 +16,11 @@ from small import PROJECT
 
 sys.path.insert(0, str(PROJECT))
 
-from benchmarks.comparison import report  # noqa: E402
-from benchmarks.comparison.cells import Cell, grid, trials  # noqa: E402
+from benchmarks.comparison import report, series  # noqa: E402
+from benchmarks.comparison.cells import SETTINGS, Cell, Setting, grid, trials  # noqa: E402
 from benchmarks.comparison.data import Data, fewer_labels  # noqa: E402
 from benchmarks.comparison.intervals import Floats, Resampled, auc_and_ks, draw, mean  # noqa: E402
-from benchmarks.comparison.runs import Runner, best_rate  # noqa: E402
+from benchmarks.comparison.runs import Runner  # noqa: E402
 from lbsf.baselines.sequences import BACKBONES  # noqa: E402
 from lbsf.config import load_config  # noqa: E402
 from lbsf.config.models import Config  # noqa: E402
@@ -29,17 +29,17 @@ GROUPS = ("history", "parts", "fields", "labels")
 
 
 def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
-    cells = grid((1, 2, 3), BACKBONES, GROUPS, {"gru": 0.0007})
+    chosen = Setting(0.0007, "hidden")
+    cells = grid((1, 2, 3), BACKBONES, GROUPS, {"gru": chosen}, (100,))
     assert len({cell.name for cell in cells}) == len(cells)
     for days in (45, 90, 180):
         assert {cell.seed for cell in cells if cell.series == f"lbsf-{days}d"} == {1, 2, 3}
-    assert {cell.rate for cell in cells if cell.network == "gru"} == {0.0007}
-    # The next of kin's rate, where a network is not trained at several.
-    assert {cell.rate for cell in cells if cell.network == "mamba2"} == {0.0007}
-    tried = trials(("mamba2", "fnet", "gru"), (1, 2))
+    assert {cell.setting for cell in cells if cell.network == "gru"} == {chosen}
+    # The next of kin's, where a network is not trained with several.
+    assert {cell.setting for cell in cells if cell.network == "mamba2"} == {chosen}
+    tried = trials(("mamba2", "fnet", "gru"), 2)
     assert set(tried) == {"lbsf", "gru", "transformer"}
-    assert {cell.seed for cell in tried["lbsf"]} == {1, 2}
-    assert {cell.seed for cell in tried["gru"]} == {1}
+    assert all([cell.setting for cell in cells] == list(SETTINGS) for cells in tried.values())
     assert all(cell.unfolded for cell in cells if cell.network in BACKBONES)
     assert {cell.without for cell in cells} >= {"amount", "merchant_name", None}
 
@@ -80,7 +80,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     config = load_config(PROJECT / "conf/local.yaml", [f"storage.root={root}"])
     config = Config(**{**dict(config), "model": plan.model, "fold": plan.fold, "training": plan.training})
     config = config.model_copy(update={"training": plan.training.model_copy(update={"ranks": 1})})
-    return Runner(config, Data(root, plan.splits, np.zeros(0)), at_once=2)
+    return Runner(config, Data(root, plan.splits, plan.splits["train"], np.zeros(0)), at_once=2)
 
 
 CELLS = (
@@ -92,10 +92,11 @@ CELLS = (
     Cell("fusion", 180, 1),
     Cell("lbsf", 180, 1, labels=100),
     Cell("lbsf", 180, 1, labels=100, pretrained=True),
+    Cell("lightgbm", 180, 1, labels=100),
 )
 
 
-def test_cells_are_trained_once_and_reported(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_are_trained_once_and_reported(runner: Runner, tmp_path: Path) -> None:
     assert runner.train(CELLS) == []
     results = {cell: runner.result(cell) for cell in CELLS}
     assert all(results.values())
@@ -103,8 +104,7 @@ def test_cells_are_trained_once_and_reported(runner: Runner, tmp_path: Path, mon
     assert runner.train(CELLS) == []
     assert {path: path.stat().st_mtime_ns for path in runner.folder.rglob("*.npz")} == written
 
-    monkeypatch.setattr(report, "LABELS", (100,))
-    found = report.gather((cell, runner.folder / cell.name, results[cell] or {}) for cell in CELLS)
+    found = series.gather((cell, runner.folder / cell.name, results[cell] or {}) for cell in CELLS)
     text = report.write(found, 0.9, tmp_path)
     page = (tmp_path / "experiments.md").read_text(encoding="utf-8")
     assert text in page and report.write(found, 0.9, tmp_path) == text
@@ -128,18 +128,17 @@ def _out_of_time(runner: Runner, cell: Cell) -> tuple[Floats, Floats]:
         return saved["label"], saved["probability"]
 
 
-def test_a_network_goes_on_with_the_rate_that_validation_prefers(runner: Runner) -> None:
-    cells = [Cell("lbsf", 180, 1), Cell("lbsf", 180, 1, rate=1e-7)]
+def test_a_network_goes_on_with_the_setting_that_validation_prefers(runner: Runner) -> None:
+    cells = [Cell("lbsf", 180, 1), Cell("lbsf", 180, 1, setting=Setting(1e-7, "linear"))]
     runner.train(cells)
-    assert runner.choose_rates({"lbsf": cells, "gru": []}) == {"lbsf": cells[0].rate}
-    assert runner.choose_rates({"gru": [Cell("gru", 180, 9, unfolded=True)]}) == {}
+    assert runner.choose_settings({"lbsf": cells, "gru": []}) == {"lbsf": cells[0].setting}
+    assert runner.choose_settings({"gru": [Cell("gru", 180, 9, unfolded=True)]}) == {}
 
 
-def test_a_rate_is_chosen_by_the_seeds_that_all_rates_were_tried_with() -> None:
-    assert best_rate({0.003: {1: 0.75, 2: 0.78}, 0.001: {1: 0.76, 2: 0.76}}) == 0.003
-    # A seed that one rate alone was tried with says nothing of the other.
-    assert best_rate({0.003: {1: 0.75, 2: 0.78}, 0.001: {1: 0.76}}) == 0.001
-    assert best_rate({0.003: {1: 0.75, 2: 0.70}, 0.001: {3: 0.76}}) == 0.003
+def test_pretrained_weights_have_the_head_of_the_cell_that_starts_from_them(runner: Runner) -> None:
+    """Weights of another head would not fit."""
+    cell = Cell("lbsf", 180, 1, labels=100, pretrained=True, setting=Setting(0.003, "hidden"))
+    assert runner.train([cell]) == []
 
 
 def test_a_cell_of_other_settings_is_trained_again(runner: Runner) -> None:

@@ -79,9 +79,9 @@ def test_a_score_does_not_depend_on_batch_mates() -> None:
     torch.testing.assert_close(backwards.flip(0), together, **CLOSE)
 
 
-@pytest.mark.parametrize("sequence", ["none", "gru", "transformer"])
-def test_packed_equals_a_plain_loop_over_users_and_merchants(sequence: str) -> None:
-    model, _ = small_model(model=MODEL.model_copy(update={"sequence": sequence}))
+@pytest.mark.parametrize(("sequence", "head"), [("none", "linear"), ("gru", "hidden"), ("transformer", "linear")])
+def test_packed_equals_a_plain_loop_over_users_and_merchants(sequence: str, head: str) -> None:
+    model, _ = small_model(model=MODEL.model_copy(update={"sequence": sequence, "head": head}))
     packed = pack(random_rows(10, seed=5))
     batch = FoldBatch.from_packed(packed)
     with torch.inference_mode():
