@@ -54,8 +54,7 @@ def prepare(conf: str, overrides: list[str], config: Config, labels: int) -> Dat
         config: it.
         labels: usual number of training users with labels; all where they are fewer.
     """
-    # Ranks read the files by address, which a relative path has none of.
-    root = Path(config.storage.root).resolve()
+    root = Path(config.storage.root)
     made = root / "experiment" / "made_from.json"
     wanted = {name: getattr(config, name).model_dump(mode="json") for name in ("synthetic", "fold", "examples")}
     if not made.exists() or json.loads(made.read_text(encoding="utf-8")) != wanted:
@@ -67,10 +66,13 @@ def prepare(conf: str, overrides: list[str], config: Config, labels: int) -> Dat
             subprocess.run(command, cwd=PROJECT, check=True)
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_text(json.dumps(wanted), encoding="utf-8")
-    return _read(root, labels)
+    return read(root, labels)
 
 
-def _read(root: Path, labels: int) -> Data:
+def read(root: Path, labels: int) -> Data:
+    """The examples that were made below `root`, with the usual number of labels."""
+    # Ranks read the files by address, which a relative path is not.
+    root = root.resolve()
     found: dict[str, list[tuple[str, int]]] = {}
     for file in snapshot_files(str(root / "tables" / EXAMPLES.name)):
         if file.rows:

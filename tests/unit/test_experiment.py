@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from example_files import training_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ sys.path.insert(0, str(PROJECT))
 
 from benchmarks.comparison import report, series  # noqa: E402
 from benchmarks.comparison.cells import SETTINGS, Cell, Setting, grid, trials  # noqa: E402
-from benchmarks.comparison.data import Data, fewer_labels  # noqa: E402
+from benchmarks.comparison.data import Data, fewer_labels, read  # noqa: E402
 from benchmarks.comparison.intervals import Floats, Resampled, auc_and_ks, draw, mean  # noqa: E402
 from benchmarks.comparison.runs import Runner  # noqa: E402
 from lbsf.baselines.sequences import BACKBONES  # noqa: E402
@@ -165,6 +167,32 @@ def test_smaller_draws_of_labels_are_part_of_larger_ones(runner: Runner) -> None
     drawn = [set(pq.read_table(fewer_labels(runner.data, n, seed=3).files[0])["user_id"].to_pylist()) for n in (20, 90)]
     assert [len(users) for users in drawn] == [20, 90]
     assert drawn[0] < drawn[1]
+
+
+def test_data_are_read_by_address_with_the_usual_number_of_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"user_id": f"u{n}", "label": n % 2, "split": "train" if n < 40 else "out_of_time"} for n in range(60)]
+    write_deltalake(str(tmp_path / "root/tables/examples"), pa.Table.from_pylist(rows), partition_by=["split"])
+    truth = [{"user_id": f"u{n}", "default_probability": n / 60} for n in reversed(range(60))]
+    write_deltalake(str(tmp_path / "root/tables/synthetic_truth"), pa.Table.from_pylist(truth))
+    (tmp_path / "root/experiment").mkdir()
+    monkeypatch.chdir(tmp_path)
+    data = read(Path("root"), labels=30)
+    assert (data.splits["train"].users, data.every_train.users, data.splits["out_of_time"].users) == (30, 40, 20)
+    assert all(Path(file).is_absolute() for split in data.splits.values() for file in split.files)
+    assert sorted(data.reachable) == [n / 60 for n in range(40, 60)]
+    assert read(Path("root"), labels=100).splits["train"].users == 40
+
+
+def test_a_part_is_compared_with_the_whole_of_its_own_seed(runner: Runner) -> None:
+    cells = [*CELLS[:2], Cell("lbsf", 180, 2, relational=False)]
+    runner.train(cells)
+    found = series.gather((cell, runner.folder / cell.name, runner.result(cell) or {}) for cell in cells)
+    label, whole = _out_of_time(runner, cells[1])
+    _, part = _out_of_time(runner, cells[2])
+    difference = found["lbsf-180d-unrelated"].ahead_of(found["lbsf-180d"])
+    assert difference.value == pytest.approx(roc_auc_score(label, part) - roc_auc_score(label, whole))
 
 
 def test_series_are_means_over_seeds() -> None:
