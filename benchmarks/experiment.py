@@ -37,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     runner = Runner(config, data, arguments.at_once)
     train = not arguments.report_only
     seeds = range(1, arguments.seeds + 1)
-    if train:
-        runner.train([cell for cells in trials(arguments.backbones, seeds[0]).values() for cell in cells])
+    tried = [cell for cells in trials(arguments.backbones, seeds[0]).values() for cell in cells]
+    failed = runner.train(tried) if train else []
     # Of all that was ever tried, so that a part that is run by itself has the settings of the whole.
     chosen = runner.choose_settings(trials(BACKBONES, seeds[0]))
     labels = [round(share * arguments.labels) for share in LABEL_SHARES]
     labels = [number for number in labels if number <= data.every_train.users]
     cells = grid(seeds, arguments.backbones, arguments.groups, chosen, labels)
-    failed = runner.train(cells) if train else []
+    failed += runner.train(cells) if train else []
     known = grid(range(1, arguments.most_seeds + 1), BACKBONES, GROUPS, chosen, labels)
     trained = [(cell, runner.folder / cell.name, result) for cell in known if (result := runner.result(cell))]
     if not trained:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,12 @@ class Runner:
         plan = str(folder / "plan.json")
         if cell.network not in TREES:
             return [sys.executable, "-m", "jobs.train_rank", "--plan", plan]
-        # The fusion's setting is that of the network that it weighs.
-        of_lbsf = Cell("lbsf", cell.days, cell.seed, setting=cell.setting)
-        network = ["--lbsf", str(self.folder / of_lbsf.name / "model")] if cell.network == "fusion" else []
-        return [sys.executable, "-m", "benchmarks.comparison.trees", "--plan", plan, *network]
+        command = [sys.executable, "-m", "benchmarks.comparison.trees", "--plan", plan]
+        if cell.network == "fusion":
+            # The fusion's setting is that of the network that it weighs.
+            weighed = [replace(cell, network=network) for network in ("lightgbm", "lbsf")]
+            command += ["--weigh", *(str(self.folder / one.name) for one in weighed)]
+        return command
 
     def _plan(self, cell: Cell) -> TrainingPlan:
         splits = dict(self.data.splits)

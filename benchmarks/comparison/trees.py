@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import logit
 
-from lbsf.baselines.boosting import held_out_probabilities, labels_of, read_folds
-from lbsf.baselines.fusion import Represent, train_fusion
-from lbsf.loading.packed import PackedFolds
-from lbsf.models.artifact import load_model
-from lbsf.models.batch import FoldBatch
+from lbsf.baselines.boosting import held_out_probabilities
+from lbsf.baselines.fusion import weigh
+from lbsf.errors import InputError
 from lbsf.training.plan import TrainingPlan
 
 Floats = NDArray[np.float64]
@@ -23,37 +22,38 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", type=Path, required=True)
-    parser.add_argument("--lbsf", type=Path, help="saved LBSF whose logits are weighed with the trees'")
+    parser.add_argument("--weigh", type=Path, nargs=2, metavar="CELL", help="folders of LightGBM's cell and of LBSF's")
     arguments = parser.parse_args()
     plan = TrainingPlan.load(arguments.plan)
-    torch.set_num_threads(plan.training.threads_per_rank)
-    files = {name: list(split.files) for name, split in plan.splits.items()}
-    if arguments.lbsf is None:
+    if arguments.weigh is None:
+        files = {name: list(split.files) for name, split in plan.splits.items()}
         found = held_out_probabilities(files, plan.training.seed, plan.view)
     else:
-        found = _fused(plan, files, _logits(arguments.lbsf))
+        found = _fused(plan, *arguments.weigh)
     for name, (label, probability) in found.items():
         np.savez(Path(plan.output) / f"{name}.npz", label=label, probability=probability)
 
 
-def _fused(plan: TrainingPlan, files: dict[str, list[str]], represent: Represent) -> dict[str, tuple[Floats, Floats]]:
-    folds = {name: list(read_folds(paths, plan.view)) for name, paths in files.items()}
-    model = train_fusion(folds["train"], folds["validation"], represent, plan.training.seed)
-    return {name: (labels_of(folds[name]), model.probabilities(folds[name], represent)) for name in plan.held_out}
+def _fused(plan: TrainingPlan, trees: Path, lbsf: Path) -> dict[str, tuple[Floats, Floats]]:
+    label, of_trees, of_lbsf = _log_odds([trees, lbsf], "validation")
+    fusion = weigh(of_trees, of_lbsf[:, None], label, plan.training.seed)
+    found = {}
+    for name in plan.held_out:
+        label, of_trees, of_lbsf = _log_odds([trees, lbsf], name)
+        found[name] = label, fusion.probabilities(of_trees, of_lbsf[:, None])
+    return found
 
 
-def _logits(folder: Path) -> Represent:
-    network, _ = load_model(folder)
-
-    def represent(packed: PackedFolds) -> Floats:
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(packed), 64):
-                some = packed.take(np.arange(start, min(start + 64, len(packed))))
-                parts.append(network(FoldBatch.from_packed(some)).double().numpy())
-        return np.concatenate(parts)[:, None]
-
-    return represent
+def _log_odds(cells: Sequence[Path], split: str) -> tuple[Floats, Floats, Floats]:
+    """Labels (n,) and what two trained cells say of the same users, (n,) each. Raises InputError where they differ."""
+    labels, log_odds = [], []
+    for cell in cells:
+        with np.load(cell / f"{split}.npz", allow_pickle=False) as saved:
+            labels.append(saved["label"])
+            log_odds.append(logit(saved["probability"]))
+    if not np.array_equal(*labels):
+        raise InputError(f"{cells[0]}, {cells[1]}: {split} has other users, or another order")
+    return labels[0], *log_odds
 
 
 if __name__ == "__main__":

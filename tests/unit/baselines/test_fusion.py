@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from fold_rows import arrow, fold_row, pack, payment, random_rows, small_model
+from fold_rows import fold_row, pack, payment, small_model
 from sklearn.metrics import roc_auc_score
 
-from lbsf.baselines.boosting import predict, train_boosting
-from lbsf.baselines.fusion import fusion_probabilities, train_fusion
+from lbsf.baselines.boosting import BoostingModel, labels_of, log_odds, predict, train_boosting
+from lbsf.baselines.fusion import Fusion, weigh
 from lbsf.errors import InputError
 from lbsf.loading.packed import PackedFolds
 from lbsf.models.batch import FoldBatch
@@ -20,6 +20,7 @@ from lbsf.models.batch import FoldBatch
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Floats = npt.NDArray[np.float64]
+Represent = Callable[[PackedFolds], Floats]
 SIZES = {"train": 900, "validation": 500, "held_out": 900}
 
 
@@ -50,7 +51,7 @@ class Population:
             self.parts[name] = [PackedFolds(**{**vars(part), "label": self.label[begin : begin + size]})]
             begin += size
 
-    def network(self, of_user: Floats) -> Callable[[PackedFolds], Floats]:
+    def network(self, of_user: Floats) -> Represent:
         """One that gives each user what stands in `of_user` (users, k)."""
 
         def represent(packed: PackedFolds) -> Floats:
@@ -68,60 +69,63 @@ def population() -> Population:
     return Population()
 
 
-def test_it_knows_what_each_alone_does_not(population: Population) -> None:
-    train, validation, held_out = population.parts.values()
+@pytest.fixture(scope="module")
+def trees(population: Population) -> BoostingModel:
+    return train_boosting(population.parts["train"], population.parts["validation"], seed=1)
+
+
+def fuse(population: Population, trees: BoostingModel, represent: Represent, seed: int = 1) -> tuple[Fusion, Floats]:
+    """The fusion of the validation users, and its probabilities of those held out."""
+    validation, held_out = population.parts["validation"], population.parts["held_out"]
+    fusion = weigh(log_odds(trees, validation), represent(validation[0]), labels_of(validation), seed)
+    return fusion, fusion.probabilities(log_odds(trees, held_out), represent(held_out[0]))
+
+
+def test_it_knows_what_each_alone_does_not(population: Population, trees: BoostingModel) -> None:
     rng = np.random.default_rng(2)
     # A vector with the secret somewhere in it, and much that means nothing.
     vector = rng.normal(size=(len(population.secret), 48))
     vector[:, 7] = population.secret
-    trees = population.auc(predict(train_boosting(train, validation, seed=1), held_out))
+    alone = population.auc(predict(trees, population.parts["held_out"]))
     for of_user in (population.secret[:, None], vector):
-        found = fusion_probabilities(train, validation, held_out, population.network(of_user), seed=1)
+        _, found = fuse(population, trees, population.network(of_user))
         assert found.shape == (SIZES["held_out"],) and ((found > 0) & (found < 1)).all()
-        assert population.auc(found) > trees + 0.03
-        assert abs(found.mean() - validation[0].label.mean()) < 0.04  # type: ignore[union-attr]
-    assert trees > 0.65 and roc_auc_score(population.label, population.secret) > 0.65
+        assert population.auc(found) > alone + 0.03
+        assert abs(found.mean() - labels_of(population.parts["validation"]).mean()) < 0.04
+    assert alone > 0.65 and roc_auc_score(population.label, population.secret) > 0.65
 
 
-def test_a_network_that_remembers_its_training_users_is_not_believed(population: Population) -> None:
+def test_a_network_that_remembers_its_training_users_is_not_believed(
+    population: Population, trees: BoostingModel
+) -> None:
     """Its logit is the label itself on the training users, and chance on all others."""
-    train, validation, held_out = population.parts.values()
     logit = np.random.default_rng(3).normal(size=(len(population.label), 1))
     logit[: SIZES["train"], 0] = 8.0 * population.label[: SIZES["train"]] - 4.0
-    trees = population.auc(predict(train_boosting(train, validation, seed=1), held_out))
-    found = fusion_probabilities(train, validation, held_out, population.network(logit), seed=1)
-    assert population.auc(found) > trees - 0.01
+    alone = population.auc(predict(trees, population.parts["held_out"]))
+    _, found = fuse(population, trees, population.network(logit))
+    assert population.auc(found) > alone - 0.01
 
 
-def test_the_same_seed_gives_the_same_whole_or_in_parts(population: Population) -> None:
-    train, validation, held_out = population.parts.values()
+def test_the_same_seed_gives_the_same(population: Population, trees: BoostingModel) -> None:
     represent = population.network(population.secret[:, None])
-    model = train_fusion(train, validation, represent, seed=4)
-    whole = model.probabilities(held_out, represent)
-    assert (train_fusion(train, validation, represent, seed=4).probabilities(held_out, represent) == whole).all()
-    parts = [held_out[0].take(np.arange(0, 300)), held_out[0].take(np.arange(300, SIZES["held_out"]))]
-    np.testing.assert_allclose(model.probabilities(parts, represent), whole, rtol=1e-12)
+    _, once = fuse(population, trees, represent, seed=4)
+    _, again = fuse(population, trees, represent, seed=4)
+    assert (once == again).all()
 
 
-def test_it_takes_the_networks_own_user_vectors(population: Population) -> None:
+def test_it_takes_the_networks_own_user_vectors(population: Population, trees: BoostingModel) -> None:
     network, _ = small_model()
 
     def represent(packed: PackedFolds) -> Floats:
         with torch.inference_mode():
             return network.represent(FoldBatch.from_packed(packed)).double().numpy()
 
-    train, validation, held_out = population.parts.values()
-    model = train_fusion(train, validation, represent, seed=5)
-    assert model.weights.shape == (1 + network.features,)
-    assert population.auc(model.probabilities(held_out, represent)) > 0.65
+    fusion, found = fuse(population, trees, represent)
+    assert fusion.weights.shape == (1 + network.features,)
+    assert population.auc(found) > 0.65
 
 
-def test_too_few_defaulters_to_fit_on_are_refused(population: Population) -> None:
-    train, validation, _ = population.parts.values()
-    represent = population.network(population.secret[:, None])
-    healthy = np.flatnonzero(validation[0].label == 0)  # type: ignore[arg-type]
+def test_too_few_defaulters_to_fit_on_are_refused() -> None:
+    said = np.random.default_rng(6).normal(size=20)
     with pytest.raises(InputError, match="of whom 0 are of one class"):
-        train_fusion(train, [validation[0].take(healthy)], represent, seed=1)
-    unlabelled = PackedFolds.from_arrow(arrow(random_rows(5, seed=1)))
-    with pytest.raises(InputError, match="needs folds with labels"):
-        train_fusion(train, [unlabelled], represent, seed=1)
+        weigh(said, said[:, None], np.zeros(20), seed=1)
