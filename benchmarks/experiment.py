@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.comparison.cells import LABEL_SHARES, grid, trials
+from benchmarks.comparison.cells import grid, trials
 from benchmarks.comparison.data import prepare
 from benchmarks.comparison.intervals import auc_and_ks, draw
 from benchmarks.comparison.report import write
@@ -41,11 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = runner.train(tried) if train else []
     # Of all that was ever tried, so that a part that is run by itself has the settings of the whole.
     chosen = runner.choose_settings(trials(BACKBONES, seeds[0]))
-    labels = [round(share * arguments.labels) for share in LABEL_SHARES]
-    labels = [number for number in labels if number <= data.every_train.users]
-    cells = grid(seeds, arguments.backbones, arguments.groups, chosen, labels)
+    labels = (data.splits["train"].users, data.every_train.users)
+    cells = grid(seeds, arguments.backbones, arguments.groups, chosen, *labels)
     failed += runner.train(cells) if train else []
-    known = grid(range(1, arguments.most_seeds + 1), BACKBONES, GROUPS, chosen, labels)
+    known = grid(range(1, arguments.most_seeds + 1), BACKBONES, GROUPS, chosen, *labels)
     trained = [(cell, runner.folder / cell.name, result) for cell in known if (result := runner.result(cell))]
     if not trained:
         raise SystemExit("nothing is trained yet")

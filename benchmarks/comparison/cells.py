@@ -35,7 +35,7 @@ SETTING_OF = {
     "mamba2": "gru",
 }
 # How many times the usual number of labels the group `labels` tries.
-LABEL_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 2, 4)
+LABEL_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4)
 # Not trained by steps: LightGBM alone, and weighed with LBSF.
 TREES = ("lightgbm", "fusion")
 
@@ -125,7 +125,8 @@ def grid(
     backbones: Sequence[str],
     groups: Sequence[str],
     chosen: Mapping[str, Setting],
-    labels: Sequence[int],
+    usual_labels: int,
+    most_labels: int,
 ) -> list[Cell]:
     """All cells of the wanted groups, each once, the most telling first.
 
@@ -134,13 +135,14 @@ def grid(
         backbones: sequence models to train.
         groups: of `history`, `parts`, `fields`, `labels`.
         chosen: setting by network, as far as one was.
-        labels: numbers of labels beside the usual one.
+        usual_labels: training users that all cells have but those of `labels`.
+        most_labels: training users that there are.
     """
     makers = {
         "history": _history(seeds, backbones),
         "parts": _parts(seeds[0]),
         "fields": _fields(seeds[0]),
-        "labels": _labels(seeds[0], labels),
+        "labels": _labels(seeds[0], usual_labels, most_labels),
     }
     found = [cell for group in groups for cell in makers[group]]
     return list(dict.fromkeys(replace(cell, setting=chosen.get(_set_as(cell.network), cell.setting)) for cell in found))
@@ -176,9 +178,14 @@ def _fields(seed: int) -> Iterator[Cell]:
         yield Cell("lbsf", LONGEST, seed, without=field)
 
 
-def _labels(seed: int, labels: Sequence[int]) -> Iterator[Cell]:
-    for number in (None, *labels):
-        whole = Cell("lbsf", LONGEST, seed, labels=number)
+def _labels(seed: int, usual: int, most: int) -> Iterator[Cell]:
+    for share in LABEL_SHARES:
+        labels = round(share * usual)
+        if labels > most:
+            continue
+        whole = Cell("lbsf", LONGEST, seed, labels=labels if share != 1 else None)
         yield whole
         yield replace(whole, network="lightgbm")
-        yield replace(whole, pretrained=True)
+        # Pretraining is for where labels are few.
+        if share <= 1:
+            yield replace(whole, pretrained=True)

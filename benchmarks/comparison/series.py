@@ -111,5 +111,5 @@ def by_labels(found: dict[str, Series]) -> dict[int, dict[str, Series]]:
     """What is known of LBSF from scratch and pretrained, and of LightGBM, by the number of labels."""
     numbers = {None, *(series.cell.labels for series in found.values())}
     rows = [{name: s for name, what in BY_LABELS.items() if (s := at(found, labels=n, **what))} for n in numbers]
-    rows = [row for row in rows if PRETRAINED in row]
-    return {row[PRETRAINED].labels: row for row in sorted(rows, key=lambda row: row[PRETRAINED].labels)}
+    of = {series.labels: row for row in rows for series in row.values()}
+    return {number: of[number] for number in sorted(of)} if len(of) > 1 else {}

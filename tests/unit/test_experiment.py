@@ -32,13 +32,16 @@ GROUPS = ("history", "parts", "fields", "labels")
 
 def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
     chosen = Setting(0.0007, "hidden")
-    cells = grid((1, 2, 3), BACKBONES, GROUPS, {"gru": chosen}, (100,))
+    cells = grid((1, 2, 3), BACKBONES, GROUPS, {"gru": chosen}, usual_labels=400, most_labels=1_000)
     assert len({cell.name for cell in cells}) == len(cells)
     for days in (45, 90, 180):
         assert {cell.seed for cell in cells if cell.series == f"lbsf-{days}d"} == {1, 2, 3}
     assert {cell.setting for cell in cells if cell.network == "gru"} == {chosen}
     # The next of kin's, where a network is not trained with several.
     assert {cell.setting for cell in cells if cell.network == "mamba2"} == {chosen}
+    # As many labels as there are users, and pretraining where they are no more than usual.
+    assert {cell.labels for cell in cells} == {None, 25, 50, 100, 200, 800}
+    assert {cell.labels for cell in cells if cell.pretrained} == {None, 25, 50, 100, 200}
     tried = trials(("mamba2", "fnet", "gru"), 2)
     assert set(tried) == {"lbsf", "gru", "transformer"}
     assert all([cell.setting for cell in cells] == list(SETTINGS) for cells in tried.values())
