@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +96,8 @@ def fewer_labels(data: Data, labels: int, seed: int) -> Split:
     if not path.exists():
         every = pa.concat_tables([pq.read_table(file, partitioning=None) for file in data.every_train.files])
         chosen = np.sort(np.random.default_rng(seed).permutation(every.num_rows)[:labels])
-        written = path.with_suffix(".new")
+        # Cells that are trained at the same time may draw the same users at the same time.
+        written = path.with_suffix(f".{threading.get_ident()}.new")
         pq.write_table(every.take(chosen), written, row_group_size=min(ROW_GROUP, labels // 2))
         written.rename(path)
     return Split(files=(str(path),), users=pq.read_metadata(path).num_rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,13 @@ def test_smaller_draws_of_labels_are_part_of_larger_ones(runner: Runner) -> None
     drawn = [set(pq.read_table(fewer_labels(runner.data, n, seed=3).files[0])["user_id"].to_pylist()) for n in (20, 90)]
     assert [len(users) for users in drawn] == [20, 90]
     assert drawn[0] < drawn[1]
+
+
+def test_cells_that_draw_the_same_users_at_once_get_in_nobodys_way(runner: Runner) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda seed: fewer_labels(runner.data, 50, seed), [7, 8] * 16))
+    assert {split.users for split in drawn} == {50}
+    assert not list((runner.data.root / "experiment").glob("*.new"))
 
 
 def test_data_are_read_by_address_with_the_usual_number_of_labels(
