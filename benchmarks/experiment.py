@@ -13,11 +13,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.comparison.cells import grid, trials
+from benchmarks.comparison.cells import DEAREST, grid, trials
 from benchmarks.comparison.data import prepare
 from benchmarks.comparison.intervals import auc_and_ks, draw
+from benchmarks.comparison.predictions import read
 from benchmarks.comparison.report import write
 from benchmarks.comparison.runs import Runner
 from benchmarks.comparison.series import SPLIT, Series, gather
@@ -26,7 +25,7 @@ from lbsf.config import load_config
 from lbsf.config.models import Config
 from lbsf.tracking import Tracker
 
-GROUPS = ("history", "parts", "fields", "labels")
+GROUPS = ("history", "parts", "labels", "fields")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not trained:
         raise SystemExit("nothing is trained yet")
     found = gather(trained)
-    with np.load(trained[0][1] / f"{SPLIT}.npz", allow_pickle=False) as saved:
-        label = saved["label"]
+    label, _ = read(trained[0][1], SPLIT)
     reachable = auc_and_ks(label, data.reachable, draw(label, samples=1))[0].value
     print(write(found, reachable, arguments.docs))
     _track(config, found, reachable, arguments.docs)
@@ -75,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--conf", default="conf/experiment.yaml", help="configuration (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="lays a value over the configuration")
     add("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="which parts (default: all)")
-    add("--backbones", nargs="*", choices=BACKBONES, default=list(BACKBONES), help="sequence models (default: all)")
+    usual = [name for name in BACKBONES if name not in DEAREST]
+    but = f"sequence models (default: all but {' and '.join(DEAREST)})"
+    add("--backbones", nargs="*", choices=BACKBONES, default=usual, help=but)
     add("--seeds", type=int, default=3, help="seeds a cell (default: %(default)s)")
     add("--most-seeds", type=int, default=10, help="seeds that the report looks for (default: %(default)s)")
     add("--labels", type=int, default=12_000, help="training users, usually (default: %(default)s)")

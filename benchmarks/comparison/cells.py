@@ -24,7 +24,8 @@ LONGEST = DAYS[-1]
 AT_EVERY_SEED = ("lbsf", "lightgbm", "fusion")
 # Sequence models that are trained at every length, with one seed; the others see all 180 days once.
 AT_EVERY_LENGTH = ("gru", "transformer")
-# A network is trained with each, and goes on with the one that the validation split prefers,
+# A network is trained with each at the middle length, and goes on with the one that the validation split prefers,
+TRIAL_DAYS = 90
 SETTINGS = (Setting(0.003, "linear"), Setting(0.001, "linear"), Setting(0.003, "hidden"))
 # unless it takes that of its next of kin: the long-sequence models cost too much to be trained several times.
 SETTING_OF = {
@@ -35,7 +36,9 @@ SETTING_OF = {
     "mamba2": "gru",
 }
 # How many times the usual number of labels the group `labels` tries.
-LABEL_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4)
+LABEL_SHARES = (1 / 16, 1 / 4, 1, 4)
+# More than twenty minutes of a core each: trained where they are asked for by name.
+DEAREST = ("longformer", "mamba2")
 # Not trained by steps: LightGBM alone, and weighed with LBSF.
 TREES = ("lightgbm", "fusion")
 
@@ -113,9 +116,10 @@ class Cell:
 
 def trials(backbones: Sequence[str], seed: int) -> dict[str, list[Cell]]:
     """The cells between which a setting is chosen, of each network that the backbones and LBSF need one of."""
-    networks = dict.fromkeys(["lbsf", *map(_set_as, backbones)])
+    # LBSF last, the cheapest: all wait for the last trial.
+    networks = dict.fromkeys([*map(_set_as, backbones), "lbsf"])
     return {
-        network: [Cell(network, LONGEST, seed, unfolded=network != "lbsf", setting=setting) for setting in SETTINGS]
+        network: [Cell(network, TRIAL_DAYS, seed, unfolded=network != "lbsf", setting=setting) for setting in SETTINGS]
         for network in networks
     }
 
@@ -133,7 +137,7 @@ def grid(
     Args:
         seeds: of the history's LBSF and trees; all else is trained with the first.
         backbones: sequence models to train.
-        groups: of `history`, `parts`, `fields`, `labels`.
+        groups: of `history`, `parts`, `labels`, `fields`.
         chosen: setting by network, as far as one was.
         usual_labels: training users that all cells have but those of `labels`.
         most_labels: training users that there are.
@@ -141,8 +145,8 @@ def grid(
     makers = {
         "history": _history(seeds, backbones),
         "parts": _parts(seeds[0]),
-        "fields": _fields(seeds[0]),
         "labels": _labels(seeds[0], usual_labels, most_labels),
+        "fields": _fields(seeds[0]),
     }
     found = [cell for group in groups for cell in makers[group]]
     return list(dict.fromkeys(replace(cell, setting=chosen.get(_set_as(cell.network), cell.setting)) for cell in found))

@@ -37,19 +37,22 @@ class Runner:
         Returns:
             The cells that failed.
         """
-        first = [cell for cell in cells if cell.network != "fusion"]
-        then = [cell for cell in cells if cell.network == "fusion"]
+        then = [cell for cell in cells if cell.network == "fusion" or cell.pretrained]
+        first = [cell for cell in cells if cell not in then]
+        # Pretraining takes longer than a cell: it starts at once, one run for all cells that start from it.
+        weights = {self._pretrained_folder(cell): cell for cell in cells if cell.pretrained}
         with ThreadPoolExecutor(self.at_once) as pool:
-            for cell in cells:
-                if cell.pretrained:
-                    self._pretrain(cell)
+            pretraining = [pool.submit(self._pretrain, cell) for cell in weights.values()]
             with tqdm(total=len(cells), desc="experiment", unit="cell", disable=None) as bar:
                 failed = []
                 for part in (first, then):
                     for cell, ended_well in zip(part, pool.map(self._train, part), strict=True):
                         bar.update()
                         failed += [] if ended_well else [cell]
-        return failed
+                    # What comes next builds on it.
+                    for run in pretraining:
+                        run.result()
+                return failed
 
     def choose_settings(self, trials: Mapping[str, Sequence[Cell]]) -> dict[str, Setting]:
         """Each network's setting: that with the highest validation AUC.
@@ -127,14 +130,15 @@ class Runner:
     def _pretrain(self, cell: Cell) -> None:
         """The weights that a cell starts from: of the folds of all training users, their labels unread."""
         folder = self._pretrained_folder(cell)
-        if (folder / "model").exists():
-            return
         splits = {**self.data.splits, "train": self.data.every_train}
         setting = SETTINGS[0]._replace(head=cell.setting.head)
         plan = Cell("lbsf", LONGEST, cell.seed, setting=setting).plan(self.config, splits, str(folder))
         training = plan.training.model_copy(update={"epochs": self.config.pretraining.epochs})
         plan = plan.model_copy(update={"objective": self.config.pretraining.objective, "training": training})
-        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "model").exists() and TrainingPlan.load(folder / "plan.json").key == plan.key:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         plan.save(folder / "plan.json")
         command = [sys.executable, "-m", "jobs.train_rank", "--plan", str(folder / "plan.json")]
         if _run(command, folder / "log.txt") is None:

@@ -13,6 +13,7 @@ from scipy.special import logit
 
 from benchmarks.comparison.cells import LONGEST, Cell
 from benchmarks.comparison.intervals import Floats, Interval, Resampled, auc_and_ks, draw, mean
+from benchmarks.comparison.predictions import read
 
 SPLIT = "out_of_time"
 PRETRAINED = "lbsf, pretrained"
@@ -67,14 +68,10 @@ def gather(cells: Iterable[tuple[Cell, Path, dict[str, Any]]]) -> dict[str, Seri
     labels: dict[str, int] = {}
     label = counts = None
     for cell, folder, result in cells:
-        with np.load(folder / f"{SPLIT}.npz", allow_pickle=False) as saved:
-            if label is None or counts is None:
-                label = saved["label"]
-                counts = draw(label)
-            if not np.array_equal(label, saved["label"]):
-                raise SystemExit(f"{folder}: other users, or another order, than the first cell's")
-            parts[cell.series].append((cell, *auc_and_ks(label, saved["probability"], counts)))
-            logits[cell.series].append(logit(saved["probability"]))
+        label, probability = read(folder, SPLIT, label)
+        counts = draw(label) if counts is None else counts
+        parts[cell.series].append((cell, *auc_and_ks(label, probability, counts)))
+        logits[cell.series].append(logit(probability))
         labels[cell.series] = result["labels"]
         seconds[cell.series] += [epoch["cpu_seconds"] for epoch in result["epochs"]]
     if label is None or counts is None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logit
 
+from benchmarks.comparison.intervals import Floats
+from benchmarks.comparison.predictions import read
 from lbsf.baselines.boosting import held_out_probabilities
 from lbsf.baselines.fusion import weigh
-from lbsf.errors import InputError
 from lbsf.training.plan import TrainingPlan
-
-Floats = NDArray[np.float64]
 
 
 def main() -> None:
@@ -35,25 +32,20 @@ def main() -> None:
 
 
 def _fused(plan: TrainingPlan, trees: Path, lbsf: Path) -> dict[str, tuple[Floats, Floats]]:
-    label, of_trees, of_lbsf = _log_odds([trees, lbsf], "validation")
+    label, of_trees, of_lbsf = _log_odds(trees, lbsf, "validation")
     fusion = weigh(of_trees, of_lbsf[:, None], label, plan.training.seed)
     found = {}
     for name in plan.held_out:
-        label, of_trees, of_lbsf = _log_odds([trees, lbsf], name)
+        label, of_trees, of_lbsf = _log_odds(trees, lbsf, name)
         found[name] = label, fusion.probabilities(of_trees, of_lbsf[:, None])
     return found
 
 
-def _log_odds(cells: Sequence[Path], split: str) -> tuple[Floats, Floats, Floats]:
-    """Labels (n,) and what two trained cells say of the same users, (n,) each. Raises InputError where they differ."""
-    labels, log_odds = [], []
-    for cell in cells:
-        with np.load(cell / f"{split}.npz", allow_pickle=False) as saved:
-            labels.append(saved["label"])
-            log_odds.append(logit(saved["probability"]))
-    if not np.array_equal(*labels):
-        raise InputError(f"{cells[0]}, {cells[1]}: {split} has other users, or another order")
-    return labels[0], *log_odds
+def _log_odds(trees: Path, lbsf: Path, split: str) -> tuple[Floats, Floats, Floats]:
+    """Labels (n,) and what two trained cells say of the same users, (n,) each."""
+    label, of_trees = read(trees, split)
+    _, of_lbsf = read(lbsf, split, label)
+    return label, logit(of_trees), logit(of_lbsf)
 
 
 if __name__ == "__main__":

@@ -23,17 +23,17 @@ from benchmarks.comparison import report, series  # noqa: E402
 from benchmarks.comparison.cells import SETTINGS, Cell, Setting, grid, trials  # noqa: E402
 from benchmarks.comparison.data import Data, fewer_labels, read  # noqa: E402
 from benchmarks.comparison.intervals import Floats, Resampled, auc_and_ks, draw, mean  # noqa: E402
+from benchmarks.comparison.predictions import read as read_cell  # noqa: E402
 from benchmarks.comparison.runs import Runner  # noqa: E402
+from benchmarks.experiment import GROUPS  # noqa: E402
 from lbsf.baselines.sequences import BACKBONES  # noqa: E402
 from lbsf.config import load_config  # noqa: E402
 from lbsf.config.models import Config  # noqa: E402
 
-GROUPS = ("history", "parts", "fields", "labels")
-
 
 def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
     chosen = Setting(0.0007, "hidden")
-    cells = grid((1, 2, 3), BACKBONES, GROUPS, {"gru": chosen}, usual_labels=400, most_labels=1_000)
+    cells = grid((1, 2, 3), BACKBONES, GROUPS, {"gru": chosen}, usual_labels=400, most_labels=1_600)
     assert len({cell.name for cell in cells}) == len(cells)
     for days in (45, 90, 180):
         assert {cell.seed for cell in cells if cell.series == f"lbsf-{days}d"} == {1, 2, 3}
@@ -41,8 +41,9 @@ def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
     # The next of kin's, where a network is not trained with several.
     assert {cell.setting for cell in cells if cell.network == "mamba2"} == {chosen}
     # As many labels as there are users, and pretraining where they are no more than usual.
-    assert {cell.labels for cell in cells} == {None, 25, 50, 100, 200, 800}
-    assert {cell.labels for cell in cells if cell.pretrained} == {None, 25, 50, 100, 200}
+    assert {cell.labels for cell in cells} == {None, 25, 100, 1_600}
+    assert {cell.labels for cell in cells if cell.pretrained} == {None, 25, 100}
+    assert not [cell for cell in grid((1,), (), ("labels",), {}, 400, 1_599) if cell.labels == 1_600]
     tried = trials(("mamba2", "fnet", "gru"), 2)
     assert set(tried) == {"lbsf", "gru", "transformer"}
     assert all([cell.setting for cell in cells] == list(SETTINGS) for cells in tried.values())
@@ -147,6 +148,17 @@ def test_pretrained_weights_have_the_head_of_the_cell_that_starts_from_them(runn
     assert runner.train([cell]) == []
 
 
+def test_pretrained_weights_of_other_settings_are_made_again(runner: Runner) -> None:
+    cell = Cell("lbsf", 180, 2, labels=100, pretrained=True)
+    weights = runner.folder / "pretrained-seed2-linear/model"
+    found = []
+    for epochs in (1, 1, 2):
+        changed = {"pretraining": runner.config.pretraining.model_copy(update={"epochs": epochs})}
+        Runner(runner.config.model_copy(update=changed), runner.data, at_once=1).train([cell])
+        found.append(weights.stat().st_mtime_ns)
+    assert found[0] == found[1] != found[2]
+
+
 def test_a_cell_of_other_settings_is_trained_again(runner: Runner) -> None:
     runner.train(CELLS[:1])
     training = runner.config.training.model_copy(update={"epochs": 2})
@@ -204,6 +216,16 @@ def test_a_part_is_compared_with_the_whole_of_its_own_seed(runner: Runner) -> No
     _, part = _out_of_time(runner, cells[2])
     difference = found["lbsf-180d-unrelated"].ahead_of(found["lbsf-180d"])
     assert difference.value == pytest.approx(roc_auc_score(label, part) - roc_auc_score(label, whole))
+
+
+def test_cells_of_other_users_are_not_compared(tmp_path: Path) -> None:
+    for name, label in (("one", [0, 1]), ("other", [1, 0])):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "test.npz", label=label, probability=[0.1, 0.2])
+    label, probability = read_cell(tmp_path / "one", "test")
+    assert (label.tolist(), probability.tolist()) == ([0, 1], [0.1, 0.2])
+    with pytest.raises(SystemExit, match="other: test has other users"):
+        read_cell(tmp_path / "other", "test", label)
 
 
 def test_series_are_means_over_seeds() -> None:
