@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from benchmarks.comparison.cells import LONGEST, SETTINGS, TREES, Cell, Setting
 from benchmarks.comparison.data import PROJECT, Data, fewer_labels
-from lbsf.config.models import Config
+from lbsf.config.models import Config, TrainingConfig
 from lbsf.models.artifact import weights_digest
+from lbsf.training.distributed import launch
 from lbsf.training.plan import TrainingPlan
 
 RESULT = "result.json"
@@ -85,7 +86,7 @@ class Runner:
         plan = self._plan(cell)
         plan.save(folder / "plan.json")
         started = time.monotonic()
-        events = _run(self._command(cell, folder), folder / "log.txt")
+        events = _run(self._command(cell, folder), folder / "log.txt", plan.training if _by_ranks(cell) else None)
         if events is None:
             tqdm.write(f"{cell.name}: failed, see {folder / 'log.txt'}")
             return False
@@ -103,10 +104,9 @@ class Runner:
         return True
 
     def _command(self, cell: Cell, folder: Path) -> list[str]:
-        plan = str(folder / "plan.json")
-        if cell.network not in TREES:
-            return [sys.executable, "-m", "jobs.train_rank", "--plan", plan]
-        command = [sys.executable, "-m", "benchmarks.comparison.trees", "--plan", plan]
+        if _by_ranks(cell):
+            return _rank(folder)
+        command = [sys.executable, "-m", "benchmarks.comparison.trees", "--plan", str(folder / "plan.json")]
         if cell.network == "fusion":
             # The fusion's setting is that of the network that it weighs.
             weighed = [replace(cell, network=network) for network in ("lightgbm", "lbsf")]
@@ -140,8 +140,7 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         plan.save(folder / "plan.json")
-        command = [sys.executable, "-m", "jobs.train_rank", "--plan", str(folder / "plan.json")]
-        if _run(command, folder / "log.txt") is None:
+        if _run(_rank(folder), folder / "log.txt", training) is None:
             raise SystemExit(f"pretraining failed, see {folder / 'log.txt'}")
 
 
@@ -149,11 +148,29 @@ def _best_validation(epochs: Sequence[dict[str, Any]]) -> float:
     return max(float(epoch["validation.auc"]) for epoch in epochs)
 
 
-def _run(command: Sequence[str], log: Path) -> list[dict[str, Any]] | None:
-    """Runs a command; the JSON lines that it printed, or None where it failed."""
-    with log.open("w", encoding="utf-8") as errors:
-        done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
-        errors.write(done.stdout)
-    if done.returncode:
-        return None
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+def _by_ranks(cell: Cell) -> bool:
+    return cell.network not in TREES
+
+
+def _rank(folder: Path) -> list[str]:
+    """One rank of the plan in a folder."""
+    return [sys.executable, str(PROJECT / "jobs/train_rank.py"), "--plan", str(folder / "plan.json")]
+
+
+def _run(command: Sequence[str], log: Path, training: TrainingConfig | None) -> list[dict[str, Any]] | None:
+    """Runs a command, by horovodrun where a training has several ranks.
+
+    Returns:
+        The JSON lines that it printed, or None where it failed.
+    """
+    if training is not None and training.ranks > 1:
+        lines: list[str] = []
+        network = training.network_interfaces
+        status = launch(command, training.ranks, training.hosts, lines.append, network_interfaces=network)
+        log.write_text("\n".join(lines), encoding="utf-8")
+    else:
+        with log.open("w", encoding="utf-8") as errors:
+            done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+            errors.write(done.stdout)
+        status, lines = done.returncode, done.stdout.splitlines()
+    return None if status else [json.loads(line) for line in lines if line.startswith("{")]

@@ -148,6 +148,18 @@ def test_pretrained_weights_have_the_head_of_the_cell_that_starts_from_them(runn
     assert runner.train([cell]) == []
 
 
+def test_a_cell_is_trained_by_as_many_ranks_as_configured(runner: Runner) -> None:
+    """As conf/experiment_gpu.yaml asks for."""
+    training = runner.config.training.model_copy(update={"ranks": 2})
+    by_two = Runner(runner.config.model_copy(update={"training": training}), runner.data, at_once=1)
+    cell = Cell("lbsf", 180, 6)
+    assert by_two.train([cell]) == []
+    result = by_two.result(cell)
+    assert result is not None and len(result["epochs"]) == training.epochs
+    log = (by_two.folder / cell.name / "log.txt").read_text(encoding="utf-8")
+    assert json.loads(log[log.index('{"event": "start"') :].splitlines()[0])["ranks"] == 2
+
+
 def test_pretrained_weights_of_other_settings_are_made_again(runner: Runner) -> None:
     cell = Cell("lbsf", 180, 2, labels=100, pretrained=True)
     weights = runner.folder / "pretrained-seed2-linear/model"
