@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -29,6 +30,9 @@ _HOROVODRUN = (
 # Milliseconds between two rounds of talk among ranks without a GPU. Horovod's own, 1, takes computing time from the
 # ranks, which talk once a step of 100 and more (docs/decisions/0013-narrow-words.md).
 _CPU_CYCLE = "3"
+# Seconds between two looks at whether gradients have arrived. Horovod's own wait looks without pause: a rank that waits
+# takes computing time from the one it waits for, where both share a core or its threads need one.
+_LOOK_AGAIN = 0.0002
 
 
 def start() -> tuple[int, int]:
@@ -105,23 +109,29 @@ class DistributedTraining:
 
     A step is `accumulate` calls of `backward`, then one of `step`. Gradients travel together after the last backward
     pass, not each as it comes up in it: talk in small parts costs ranks on CPUs more time than it hides, and the few
-    megabytes take a GPU's links no time worth hiding.
+    megabytes take a GPU's links no time worth hiding. What a rank does between the last `backward` and `step` it does
+    while they travel.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, gradient_clip: float, accumulate: int = 1):
         self.model, self.optimizer = model, optimizer
         self.gradient_clip, self.accumulate = gradient_clip, accumulate
+        self._passes = 0
+        self._travelling: int | None = None
         # Not broadcast_optimizer_state: where the state is still empty, it fills it by a step without gradients,
         # which decays the weights and leaves AdamW's count of steps at one. Ranks are given the same state instead.
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Adds a batch's gradient, a scalar mean loss's, to this step's.
+        """Adds a batch's gradient, a scalar mean loss's, to this step's; the last one's sends them on their way.
 
         A loss that is not finite makes the gradient NaN, so that all ranks see it when gradients are averaged,
         without a message of its own.
         """
         loss.backward(torch.where(torch.isfinite(loss), 1 / self.accumulate, torch.nan))  # type: ignore[no-untyped-call]
+        self._passes += 1
+        if self._passes == self.accumulate:
+            self._send_gradients()
 
     def step(self, learning_rate: float) -> None:
         """One step on the mean gradient of all batches and ranks, its norm clipped.
@@ -129,7 +139,7 @@ class DistributedTraining:
         Raises:
             FloatingPointError: on all ranks, some rank's loss or gradient is not finite; the weights are as before.
         """
-        self._average_gradients()
+        self._await_gradients()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
         if not torch.isfinite(norm):
             raise FloatingPointError("the gradient is not finite")
@@ -138,14 +148,24 @@ class DistributedTraining:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _average_gradients(self) -> None:
+    def _send_gradients(self) -> None:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for parameter in trained:
             # What this rank's batch had no use for, another's may have had.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         if hvd.size() > 1:
-            hvd.grouped_allreduce_([parameter.grad for parameter in trained], name="gradients", op=hvd.Average)
+            gradients = [parameter.grad for parameter in trained]
+            self._travelling = hvd.grouped_allreduce_async_(gradients, name="gradients", op=hvd.Average)
+
+    def _await_gradients(self) -> None:
+        self._passes = 0
+        if self._travelling is not None:
+            while not hvd.poll(self._travelling):
+                time.sleep(_LOOK_AGAIN)
+            # Raises where a rank was lost.
+            hvd.synchronize(self._travelling)
+            self._travelling = None
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
         """The optimizer's tensors, `<number of the parameter>.<name>` each."""

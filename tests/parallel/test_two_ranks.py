@@ -141,8 +141,10 @@ def test_a_loss_that_is_no_number_ends_the_run_at_that_step(tmp_path: Path) -> N
     assert not epochs(events)
 
 
-def test_batches_add_up_to_one_large_batch_and_one_bad_rank_stops_all() -> None:
+@pytest.mark.parametrize("script", ["accumulating_rank.py", "waiting_rank.py"])
+def test_two_ranks_train_and_wait_as_they_should(script: str) -> None:
+    """Batches add up to one large batch, one bad rank stops all; a rank that waits leaves its core to others."""
     lines: list[str] = []
-    script = Path(__file__).parent / "accumulating_rank.py"
-    assert launch([sys.executable, str(script)], 2, None, lines.append) == 0, lines
+    path = Path(__file__).parent / script
+    assert launch([sys.executable, str(path)], 2, None, lines.append) == 0, lines
     assert sorted(line for line in lines if line.startswith("rank")) == ["rank 0 well", "rank 1 well"]
