@@ -159,6 +159,7 @@ class DistributedTraining:
             self._travelling = hvd.grouped_allreduce_async_(gradients, name="gradients", op=hvd.Average)
 
     def _await_gradients(self) -> None:
+        assert self._passes == self.accumulate, f"{self._passes} backward passes, a step has {self.accumulate}"
         self._passes = 0
         if self._travelling is not None:
             while not hvd.poll(self._travelling):

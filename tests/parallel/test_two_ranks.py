@@ -68,7 +68,9 @@ def test_the_same_plan_gives_the_same_losses(two_ranks: tuple[TrainingPlan, list
 def test_the_loss_curve_is_the_recorded_one(two_ranks: tuple[TrainingPlan, list[Event]]) -> None:
     _, events = two_ranks
     curve = [(event["train.loss"], event["validation.auc"]) for event in epochs(events)]
-    np.testing.assert_allclose(curve, GOLDEN, rtol=0, atol=1e-3)
+    # Processors round differently. In the first epoch that is nothing yet, later two of them were seen 0.005 apart.
+    np.testing.assert_allclose(curve[0], GOLDEN[0], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(curve[1:], GOLDEN[1:], rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -142,7 +144,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_that_step(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("script", ["accumulating_rank.py", "waiting_rank.py"])
-def test_two_ranks_train_and_wait_as_they_should(script: str) -> None:
+def test_two_ranks_step_together(script: str) -> None:
     """Batches add up to one large batch, one bad rank stops all; a rank that waits leaves its core to others."""
     lines: list[str] = []
     path = Path(__file__).parent / script
