@@ -1,4 +1,4 @@
-"""One rank of a test: rank 0 computes for half a second more than rank 1, which waits without computing."""
+"""One rank of a test: rank 0 computes for a second more than rank 1, which waits without computing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from lbsf.training import distributed
 from lbsf.training.distributed import DistributedTraining
 
-LONGER = 0.5  # seconds of computing
+LONGER = 1.0  # seconds of computing
 
 
 def main() -> None:
