@@ -1,7 +1,8 @@
 """Trains LBSF without labels on the folds of some nights; train_model starts from its weights.
 
-What is learnt is what a user's last days bring, from what came before (`pretraining.objective`), so every user's fold
-counts, with or without a label. Set training.pretrained=true to start from the newest such weights.
+What is learnt is what a user's last days bring, from what came before, or what a LightGBM says that is trained on the
+labelled examples (`pretraining.objective`); so every user's fold counts, with or without a label. Set
+training.pretrained=true to start from the newest such weights.
 """
 
 from __future__ import annotations
@@ -11,17 +12,23 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from jobs.common import Job, Summary, day, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
-from lbsf.schemas import FOLDS
-from lbsf.tables import DataFile, stored_specs
+from lbsf.schemas import EXAMPLES, FOLDS
+from lbsf.tables import DataFile, spec_of, stored_specs
 
 if TYPE_CHECKING:
-    from lbsf.training.plan import Split
+    from lbsf.tracking import Run
+    from lbsf.training.plan import Split, TrainingPlan
 
+# Users of whom a teacher is asked at once.
+TEACHER_USERS = 4_096
 # One user bucket in so many tells when to stop.
 VALIDATION_BUCKETS = 8
 
@@ -62,6 +69,8 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
                 }
             )
             try:
+                if plan.objective == "teacher":
+                    plan = _taught(job, plan, tracked)
                 train_on_ranks(plan, tracked)
                 job.tracker.save_pretrained(tracked, output / "model")
             finally:
@@ -69,6 +78,35 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
         summary.rows_in = sum(split.users for split in splits.values())
         summary.details = {"objective": plan.objective, "folds version": version, "run": tracked.run_id}
     return summary
+
+
+def _taught(job: Job, plan: TrainingPlan, tracked: Run) -> TrainingPlan:
+    """The plan with what LightGBM, trained on the labelled examples, says of all its users."""
+    from lbsf.baselines.boosting import boosting_of, predict
+    from lbsf.loading.petastorm_reader import every_user_once
+
+    version = job.warehouse.version(EXAMPLES)
+    examples = [file for file in job.warehouse.data_files(EXAMPLES, version) if file.rows]
+    tracked.params({"examples_version": version})
+    labelled = {
+        name: [file.path for file in examples if file.partition["split"] == name] for name in ("train", "validation")
+    }
+    for name, paths in labelled.items():
+        if not paths:
+            raise InputError(f"table examples has no {name} split, from which a teacher learns: build more examples")
+        specs = {spec_of(path) for path in paths}
+        if specs != {plan.fold.spec}:
+            raise InputError(
+                f"table examples holds {', '.join(sorted(specs))}, the configuration says {plan.fold.spec}: build again"
+            )
+    teacher = boosting_of(labelled, plan.training.seed)
+    splits = {}
+    for name, split in plan.splits.items():
+        path = Path(plan.output) / f"teacher_{name}.npy"
+        folds = every_user_once(split.files, shard=0, shards=1, batch_users=TEACHER_USERS)
+        np.save(path, np.concatenate([predict(teacher, [part]) for part in folds]).astype(np.float32))
+        splits[name] = split.model_copy(update={"teacher": str(path)})
+    return plan.model_copy(update={"splits": splits})
 
 
 def _check_days(as_of: Sequence[date], out_of_time_from: date | None) -> None:

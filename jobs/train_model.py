@@ -1,8 +1,9 @@
 """Trains LBSF on the examples table: Horovod ranks fed by Petastorm, everything on one MLflow run.
 
 The model of the best validation epoch is registered with the alias `challenger`. A LightGBM on plain
-aggregates of the same folds is trained beside it, as the figure to beat. A run that was ended before the
-registration goes on from its last checkpoint when the same command is given again.
+aggregates of the same folds is trained first: it is the figure to beat, and the network learns from it as well
+as from the labels (`training.teacher_share`). A run that was ended before the registration goes on from its
+last checkpoint when the same command is given again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lbsf.tables import DataFile
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lbsf.baselines.payments import Floats
     from lbsf.config.models import ScoringConfig
     from lbsf.models.artifact import ThinFile
     from lbsf.tracking import Run
@@ -47,6 +49,7 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
     Returns:
         Summary with rows_in examples and details of the held-out split.
     """
+    from lbsf.baselines.boosting import probabilities_by_split
     from lbsf.loading.petastorm_reader import require_row_groups
     from lbsf.training.checkpoint import FILE as CHECKPOINT
     from lbsf.training.plan import Split, TrainingPlan
@@ -81,8 +84,11 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
                     _log_origin(job, plan, version, tracked)
                     tracked.params({"pretrained_run": pretrained_run})
                 (output / _RUN_ID).write_text(tracked.run_id, encoding="utf-8")
-                train_on_ranks(plan, tracked)
-                metrics = _evaluate(plan, job.config.scoring, tracked)
+                baseline = probabilities_by_split(
+                    {name: split.files for name, split in plan.splits.items()}, training.seed
+                )
+                train_on_ranks(_taught(plan, baseline["train"][1]), tracked)
+                metrics = _evaluate(plan, baseline, job.config.scoring, tracked)
                 thin_file = _save_thin_file(plan, job.config.scoring, tracked)
                 _save_reference(plan, thin_file, tracked)
                 model = job.tracker.register(tracked, output / "model", example)
@@ -141,6 +147,16 @@ def _pretrained(job: Job) -> tuple[str, str, str]:
     return str(folder), weights_digest(folder), run_id
 
 
+def _taught(plan: TrainingPlan, probability: Floats) -> TrainingPlan:
+    """The plan with LightGBM as a teacher of the training users, where it has a share in what is learnt."""
+    if not plan.training.teacher_share:
+        return plan
+    path = Path(plan.output) / "teacher.npy"
+    np.save(path, probability.astype(np.float32))
+    taught = plan.splits["train"].model_copy(update={"teacher": str(path)})
+    return plan.model_copy(update={"splits": {**plan.splits, "train": taught}})
+
+
 def _example(job: Job, version: int) -> pd.DataFrame:
     """A few folds in the form of the model's signature, without the users they belong to."""
     import pandas as pd
@@ -184,17 +200,15 @@ def _log_origin(job: Job, plan: TrainingPlan, examples_version: int, tracked: Ru
     )
 
 
-def _evaluate(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> dict[str, float]:
+def _evaluate(
+    plan: TrainingPlan, baseline: dict[str, tuple[Floats, Floats]], scoring: ScoringConfig, tracked: Run
+) -> dict[str, float]:
     """Metrics, tables and pictures of validation and the held-out splits, for LBSF and for LightGBM."""
-    from lbsf.baselines.boosting import held_out_probabilities
     from lbsf.training.curves import performance_figures, segment_figure
     from lbsf.training.metrics import calibration_measures, evaluate
     from lbsf.training.segments import FACTS, segment_metrics, segment_table, segment_users
 
     metrics: dict[str, float] = {}
-    baseline = held_out_probabilities(
-        {name: list(split.files) for name, split in plan.splits.items()}, seed=plan.training.seed
-    )
     for name in ("validation", *plan.held_out):
         with np.load(Path(plan.output) / f"{name}.npz", allow_pickle=False) as saved:
             label, probability = saved["label"], saved["probability"]

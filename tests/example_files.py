@@ -54,6 +54,7 @@ def training_plan(folder: Path, users: int = 256, **training: object) -> Trainin
         "learning_rate": 0.01,
         # So few steps have little to average.
         "average_steps": 4,
+        "teacher_share": 0.0,
         **training,
     }
     splits = {}

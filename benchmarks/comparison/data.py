@@ -90,14 +90,22 @@ def read(root: Path, labels: int) -> Data:
     return data._replace(splits={**splits, "train": usual})
 
 
-def fewer_labels(data: Data, labels: int, seed: int) -> Split:
-    """A training split of so many users, drawn anew for each seed; smaller draws are part of larger ones."""
-    path = data.root / "experiment" / f"train-{labels}-seed{seed}.parquet"
+def fewer_labels(data: Data, labels: int, seed: int, times: int = 1) -> Split:
+    """A training split of so many users, drawn anew for each seed; smaller draws are part of larger ones.
+
+    Args:
+        data: what to draw from.
+        labels: users to draw.
+        seed: of the draw.
+        times: how often each of them is in the split.
+    """
+    repeated = f"x{times}" if times > 1 else ""
+    path = data.root / "experiment" / f"train-{labels}{repeated}-seed{seed}.parquet"
     if not path.exists():
         every = pa.concat_tables([pq.read_table(file, partitioning=None) for file in data.every_train.files])
         chosen = np.sort(np.random.default_rng(seed).permutation(every.num_rows)[:labels])
         # Cells that are trained at the same time may draw the same users at the same time.
         written = path.with_suffix(f".{threading.get_ident()}.new")
-        pq.write_table(every.take(chosen), written, row_group_size=min(ROW_GROUP, labels // 2))
+        pq.write_table(every.take(np.tile(chosen, times)), written, row_group_size=min(ROW_GROUP, labels // 2))
         written.rename(path)
     return Split(files=(str(path),), users=pq.read_metadata(path).num_rows)

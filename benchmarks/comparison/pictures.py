@@ -12,10 +12,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks.comparison.cells import DAYS
-from benchmarks.comparison.series import BY_LABELS, Series, at, by_labels, networks_of
+from benchmarks.comparison.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_BY_ALL, Series, at, by_labels, models_of
 
-COLOURS = {"lbsf": "#d1495b", "fusion": "#8c1c2e", "lightgbm": "#edae49", "gru": "#2e6f95", "transformer": "#222222"}
-OTHER_COLOURS = ("#6a994e", "#7b5ea7", "#999999", "#00a6a6")
+COLOURS = {
+    "lbsf": "#d1495b",
+    TAUGHT: "#f28482",
+    TAUGHT_BY_ALL: "#e85d9e",
+    PRETRAINED: "#7b5ea7",
+    "fusion": "#8c1c2e",
+    "lightgbm": "#edae49",
+    "gru": "#2e6f95",
+    "transformer": "#222222",
+}
+OTHER_COLOURS = ("#6a994e", "#5c4033", "#999999", "#00a6a6")
 
 
 def _colour(network: str, networks: Sequence[str]) -> str:
@@ -26,7 +35,7 @@ def _colour(network: str, networks: Sequence[str]) -> str:
 def plot_history(found: dict[str, Series], reachable: float, path: Path) -> None:
     """AUC and KS by length of history."""
     picture, axes = plt.subplots(1, 2, figsize=(11, 4.8))
-    networks = networks_of(found)
+    networks = models_of(found)
     for place, network in enumerate(networks):
         of = [series for days in DAYS if (series := at(found, network, days))]
         for axis, figures in ((axes[0], [s.auc for s in of]), (axes[1], [s.ks for s in of])):
@@ -50,7 +59,7 @@ def plot_history(found: dict[str, Series], reachable: float, path: Path) -> None
 def plot_epochs(found: dict[str, Series], path: Path) -> None:
     """Epoch time by length of history."""
     picture, axis = plt.subplots(figsize=(7, 4.6))
-    networks = networks_of(found)
+    networks = models_of(found)
     for network in networks:
         of = [series for days in DAYS if (series := at(found, network, days)) and series.epoch_seconds]
         if of:
@@ -66,12 +75,14 @@ def plot_labels(found: dict[str, Series], path: Path) -> None:
     """AUC by number of labels."""
     picture, axis = plt.subplots(figsize=(7, 4.6))
     rows = by_labels(found)
-    for name, colour in zip(BY_LABELS, ("#222222", COLOURS["lbsf"], COLOURS["lightgbm"]), strict=True):
+    for name in BY_LABELS:
         of = [(number, series[name].auc.interval) for number, series in rows.items() if name in series]
         if of:
             n, shown = zip(*of, strict=True)
             limits = np.array([(i.value - i.low, i.high - i.value) for i in shown]).T
-            axis.errorbar(n, [i.value for i in shown], yerr=limits, fmt="o-", color=colour, label=name, capsize=3)
+            axis.errorbar(
+                n, [i.value for i in shown], yerr=limits, fmt="o-", color=COLOURS[name], label=name, capsize=3
+            )
     axis.set(xlabel="training users with labels", ylabel="AUC out of time", xscale="log")
     axis.set_xticks(list(rows), [f"{number:,}" for number in rows])
     axis.minorticks_off()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from benchmarks.comparison.cells import DAYS, LONGEST
 from benchmarks.comparison.pictures import plot_epochs, plot_history, plot_labels
-from benchmarks.comparison.series import BY_LABELS, PRETRAINED, Series, at, by_labels, networks_of
+from benchmarks.comparison.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_BY_ALL, Series, at, by_labels, models_of
 from lbsf.loading.views import FIELDS
 
+# Compared with all others, not with each other.
+OURS = ("lbsf", TAUGHT, TAUGHT_BY_ALL)
 MARKS = ("<!-- results: made by benchmarks/experiment.py -->\n", "<!-- end of results -->\n")
 
 
@@ -34,7 +36,7 @@ def _history(found: dict[str, Series]) -> str:
     lines = ["### AUC and KS by length of history\n", "AUC out of time with 95 % limits over users, mean over seeds.\n"]
     lines += [f"| model | seeds | {' | '.join(f'{days} days' for days in DAYS)} | KS at {LONGEST} |"]
     lines += ["|---|---:|---:|---:|---:|---:|"]
-    for network in networks_of(found):
+    for network in models_of(found):
         of = [at(found, network, days) for days in DAYS]
         last = of[-1]
         cells = " | ".join(f"{series.auc.interval:.4f}" if series else "" for series in of)
@@ -47,7 +49,7 @@ def _longer(found: dict[str, Series]) -> str:
     lines = ["### What longer history brings\n", "Paired differences of AUC, the same users resampled.\n"]
     steps = [(45, 90), (90, 180), (45, 180)]
     lines += [f"| model | {' | '.join(f'{a} to {b} days' for a, b in steps)} |", "|---|---:|---:|---:|"]
-    for network in networks_of(found):
+    for network in models_of(found):
         pairs = [(at(found, network, a), at(found, network, b)) for a, b in steps]
         cells = [f"{b.auc.minus(a.auc):+.4f}" if a and b else "" for a, b in pairs]
         if any(cells):
@@ -56,24 +58,25 @@ def _longer(found: dict[str, Series]) -> str:
 
 
 def _against_baselines(found: dict[str, Series]) -> str:
-    ours = at(found)
-    if ours is None:
+    if at(found) is None:
         return ""
     lines = [f"### LBSF against the others at {LONGEST} days\n", "Paired differences: above 0 LBSF is ahead.\n"]
-    lines += ["| against | AUC | KS | limits exclude 0 |", "|---|---:|---:|---|"]
-    for network in networks_of(found):
-        other = at(found, network)
-        if other and network != "lbsf":
-            auc = ours.auc.minus(other.auc)
-            apart = "yes" if auc.apart_from_zero else "no"
-            lines.append(f"| {network} | {auc:+.4f} | {ours.ks.minus(other.ks):+.3f} | {apart} |")
+    lines += ["| LBSF | against | AUC | KS | limits exclude 0 |", "|---|---|---:|---:|---|"]
+    for model in OURS:
+        ours = at(found, model)
+        for other in models_of(found):
+            theirs = at(found, other)
+            if ours and theirs and other not in OURS:
+                auc = ours.auc.minus(theirs.auc)
+                apart = "yes" if auc.apart_from_zero else "no"
+                lines.append(f"| {model} | {other} | {auc:+.4f} | {ours.ks.minus(theirs.ks):+.3f} | {apart} |")
     return "\n".join([*lines, ""])
 
 
 def _together(found: dict[str, Series]) -> str:
     """How much of a network's error is its own seed's."""
     rows = []
-    for network in networks_of(found):
+    for network in models_of(found):
         series = at(found, network)
         if series and series.together:
             ahead = series.together.minus(series.auc)
@@ -91,7 +94,9 @@ def _parts(found: dict[str, Series]) -> list[tuple[str, Series | None]]:
         ("merchants do not look at each other", at(found, relational=False)),
         ("GRU within each merchant", at(found, sequence="gru")),
         ("transformer within each merchant", at(found, sequence="transformer")),
-        ("pretrained without labels", at(found, pretrained=True)),
+        ("pretrained without labels", at(found, PRETRAINED)),
+        ("taught by LightGBM", at(found, TAUGHT)),
+        ("taught by LightGBM, first on all users", at(found, TAUGHT_BY_ALL)),
     ]
 
 
@@ -115,7 +120,7 @@ def _labels(found: dict[str, Series]) -> str:
     rows = by_labels(found)
     if not rows:
         return ""
-    pairs = [(PRETRAINED, "lbsf"), ("lbsf", "lightgbm"), (PRETRAINED, "lightgbm")]
+    pairs = [(PRETRAINED, "lbsf"), ("lbsf", "lightgbm"), (TAUGHT, "lightgbm"), (TAUGHT_BY_ALL, "lightgbm")]
     heads = ["labels", *BY_LABELS, *(f"{one} - {other}" for one, other in pairs)]
     lines = ["### The number of labels, and pretraining\n"]
     lines += [f"| {' | '.join(heads)} |", f"|{'---:|' * len(heads)}"]
@@ -129,7 +134,7 @@ def _labels(found: dict[str, Series]) -> str:
 def _epochs(found: dict[str, Series]) -> str:
     lines = ["### Epoch time\n", "Median CPU seconds of a training epoch: other work on the machine does not count.\n"]
     lines += [f"| model | {' | '.join(f'{days} days' for days in DAYS)} | 180 over 45 |", "|---|---:|---:|---:|---:|"]
-    for network in networks_of(found):
+    for network in models_of(found):
         of = [at(found, network, days) for days in DAYS]
         times = [series.epoch_seconds if series else None for series in of]
         if any(times):

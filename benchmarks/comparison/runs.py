@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from benchmarks.comparison.cells import LONGEST, SETTINGS, TREES, Cell, Setting
+from benchmarks.comparison.cells import SETTINGS, TREES, Cell, Setting
 from benchmarks.comparison.data import PROJECT, Data, fewer_labels
 from lbsf.config.models import Config, TrainingConfig
 from lbsf.models.artifact import weights_digest
@@ -23,6 +25,9 @@ from lbsf.training.distributed import launch
 from lbsf.training.plan import TrainingPlan
 
 RESULT = "result.json"
+TEACHER = "teacher.npy"
+# LightGBM's threads wait for each other; awake, they would take computing time from what is trained beside it.
+_ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive"}
 
 
 class Runner:
@@ -38,10 +43,10 @@ class Runner:
         Returns:
             The cells that failed.
         """
-        then = [cell for cell in cells if cell.network == "fusion" or cell.pretrained]
+        then = [cell for cell in cells if cell.network == "fusion" or cell.taught or cell.pretrained]
         first = [cell for cell in cells if cell not in then]
         # Pretraining takes longer than a cell: it starts at once, one run for all cells that start from it.
-        weights = {self._pretrained_folder(cell): cell for cell in cells if cell.pretrained}
+        weights = {self._pretrained_folder(cell): cell for cell in cells if cell.pretrained == "visits"}
         with ThreadPoolExecutor(self.at_once) as pool:
             pretraining = [pool.submit(self._pretrain, cell) for cell in weights.values()]
             with tqdm(total=len(cells), desc="experiment", unit="cell", disable=None) as bar:
@@ -83,7 +88,13 @@ class Runner:
         folder = self.folder / cell.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        if cell.pretrained == "teacher":
+            # Of this cell's labels, so no other cell starts from it.
+            self._pretrain(cell)
         plan = self._plan(cell)
+        if cell.taught:
+            said = np.load(self._teacher(cell, "train"), allow_pickle=False)
+            np.save(folder / TEACHER, np.tile(said, plan.splits["train"].users // len(said)))
         plan.save(folder / "plan.json")
         started = time.monotonic()
         events = _run(self._command(cell, folder), folder / "log.txt", plan.training if _by_ranks(cell) else None)
@@ -96,7 +107,7 @@ class Runner:
             "key": plan.key,
             "seconds": time.monotonic() - started,
             "epochs": epochs,
-            "labels": plan.splits["train"].users,
+            "labels": cell.labels or plan.splits["train"].users,
         }
         (folder / RESULT).write_text(json.dumps(found), encoding="utf-8")
         best = f", best validation AUC {_best_validation(epochs):.4f}" if epochs else ""
@@ -116,7 +127,14 @@ class Runner:
     def _plan(self, cell: Cell) -> TrainingPlan:
         splits = dict(self.data.splits)
         if cell.labels is not None:
-            splits["train"] = fewer_labels(self.data, cell.labels, cell.seed)
+            # As many steps as with the usual number: an epoch of few labels is too short for a network to learn them.
+            times = max(1, splits["train"].users // cell.labels) if _by_ranks(cell) else 1
+            splits["train"] = fewer_labels(self.data, cell.labels, cell.seed, times)
+        if cell.network == "lightgbm":
+            splits["unlabelled"] = self.data.every_train
+        if cell.taught:
+            teacher = str(self.folder / cell.name / TEACHER)
+            splits["train"] = splits["train"].model_copy(update={"teacher": teacher})
         plan = cell.plan(self.config, splits, str(self.folder / cell.name))
         if not cell.pretrained:
             return plan
@@ -124,17 +142,27 @@ class Runner:
         start = {"start_from": str(start_from), "start_sha256": weights_digest(start_from)}
         return plan.model_copy(update=start)
 
+    def _teacher(self, cell: Cell, split: str) -> Path:
+        """What LightGBM says of a split's users that has the cell's seed, days and labels."""
+        trees = replace(cell, network="lightgbm", taught=False, pretrained=None)
+        return self.folder / trees.name / f"{split}.npy"
+
     def _pretrained_folder(self, cell: Cell) -> Path:
+        if cell.pretrained == "teacher":
+            return self.folder / cell.name / "pretrained"
         return self.folder / f"pretrained-seed{cell.seed}-{cell.setting.head}"
 
     def _pretrain(self, cell: Cell) -> None:
         """The weights that a cell starts from: of the folds of all training users, their labels unread."""
         folder = self._pretrained_folder(cell)
         splits = {**self.data.splits, "train": self.data.every_train}
+        if cell.pretrained == "teacher":
+            said = {"train": self._teacher(cell, "unlabelled"), "validation": self._teacher(cell, "validation")}
+            splits |= {name: splits[name].model_copy(update={"teacher": str(path)}) for name, path in said.items()}
         setting = SETTINGS[0]._replace(head=cell.setting.head)
-        plan = Cell("lbsf", LONGEST, cell.seed, setting=setting).plan(self.config, splits, str(folder))
+        plan = Cell("lbsf", cell.days, cell.seed, setting=setting).plan(self.config, splits, str(folder))
         training = plan.training.model_copy(update={"epochs": self.config.pretraining.epochs})
-        plan = plan.model_copy(update={"objective": self.config.pretraining.objective, "training": training})
+        plan = plan.model_copy(update={"objective": cell.pretrained, "training": training})
         if (folder / "model").exists() and TrainingPlan.load(folder / "plan.json").key == plan.key:
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -170,7 +198,9 @@ def _run(command: Sequence[str], log: Path, training: TrainingConfig | None) -> 
         log.write_text("\n".join(lines), encoding="utf-8")
     else:
         with log.open("w", encoding="utf-8") as errors:
-            done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+            done = subprocess.run(
+                command, cwd=PROJECT, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+            )
             errors.write(done.stdout)
         status, lines = done.returncode, done.stdout.splitlines()
     return None if status else [json.loads(line) for line in lines if line.startswith("{")]

@@ -16,13 +16,17 @@ from benchmarks.comparison.intervals import Floats, Interval, Resampled, auc_and
 from benchmarks.comparison.predictions import read
 
 SPLIT = "out_of_time"
+TAUGHT = "lbsf, taught"
+TAUGHT_BY_ALL = "lbsf, taught by all"
 PRETRAINED = "lbsf, pretrained"
-# What is trained with several numbers of labels.
-BY_LABELS: dict[str, dict[str, Any]] = {
-    "lbsf": {},
-    PRETRAINED: {"pretrained": True},
-    "lightgbm": {"network": "lightgbm"},
+# LBSF trained in other ways than on the labels alone.
+TRAINED_AS: dict[str, dict[str, Any]] = {
+    TAUGHT: {"taught": True},
+    TAUGHT_BY_ALL: {"taught": True, "pretrained": "teacher"},
+    PRETRAINED: {"pretrained": "visits"},
 }
+# What is trained with several numbers of labels.
+BY_LABELS = ("lbsf", *TRAINED_AS, "lightgbm")
 
 
 class Series(NamedTuple):
@@ -90,23 +94,25 @@ def gather(cells: Iterable[tuple[Cell, Path, dict[str, Any]]]) -> dict[str, Seri
     }
 
 
-def at(found: dict[str, Series], network: str = "lbsf", days: int = LONGEST, **other: Any) -> Series | None:
-    """The series of a network, with what else the cell has; None where it is not trained."""
+def at(found: dict[str, Series], model: str = "lbsf", days: int = LONGEST, **other: Any) -> Series | None:
+    """The series of a network or one of TRAINED_AS, with what else the cell has; None where it is not trained."""
+    network = "lbsf" if model in TRAINED_AS else model
     unfolded = network not in ("lbsf", "lightgbm", "fusion")
-    cell = replace(Cell(network, days, 0), **{"unfolded": unfolded, **other})
+    cell = replace(Cell(network, days, 0), **{"unfolded": unfolded, **TRAINED_AS.get(model, {}), **other})
     return found.get(cell.series)
 
 
-def networks_of(found: dict[str, Series]) -> list[str]:
+def models_of(found: dict[str, Series]) -> list[str]:
     """Those of the main comparison, the best at 180 days first."""
     seen = {series.cell.network for series in found.values()}
-    longest = {network: at(found, network) for network in seen}
-    return sorted(seen, key=lambda network: -(s.auc.value if (s := longest[network]) else 0.0))
+    seen |= {model for model in (TAUGHT, TAUGHT_BY_ALL) if at(found, model)}
+    longest = {model: at(found, model) for model in seen}
+    return sorted(seen, key=lambda model: -(s.auc.value if (s := longest[model]) else 0.0))
 
 
 def by_labels(found: dict[str, Series]) -> dict[int, dict[str, Series]]:
-    """What is known of LBSF from scratch and pretrained, and of LightGBM, by the number of labels."""
+    """What is known of each of BY_LABELS by the number of labels."""
     numbers = {None, *(series.cell.labels for series in found.values())}
-    rows = [{name: s for name, what in BY_LABELS.items() if (s := at(found, labels=n, **what))} for n in numbers]
+    rows = [{model: s for model in BY_LABELS if (s := at(found, model, labels=n))} for n in numbers]
     of = {series.labels: row for row in rows for series in row.values()}
     return {number: of[number] for number in sorted(of)} if len(of) > 1 else {}

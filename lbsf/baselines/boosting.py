@@ -1,4 +1,4 @@
-"""LightGBM on plain aggregates: the figure that a sequence model has to beat."""
+"""LightGBM on plain aggregates: the figure that a sequence model has to beat, and a teacher of it."""
 
 from __future__ import annotations
 
@@ -96,26 +96,35 @@ def predict(model: BoostingModel, folds: Sequence[PackedFolds]) -> Floats:
     return np.asarray(expit(log_odds(model, folds)), np.float64)
 
 
-def held_out_probabilities(
-    files: Mapping[str, Sequence[str]], seed: int, view: View = WHOLE
-) -> dict[str, tuple[Floats, Floats]]:
-    """Trains on the split `train`, and scores every other split.
+def boosting_of(files: Mapping[str, Sequence[str]], seed: int, view: View = WHOLE) -> BoostingModel:
+    """Trains on the split `train`, and stops by the split `validation`.
 
     Args:
-        files: split -> Parquet files of the examples table; `train` and `validation` must be there.
+        files: split -> Parquet files of the examples table.
         seed: of LightGBM's sampling.
         view: what the trees are shown of each fold.
+    """
+    train, validation = (list(read_folds(files[split], view)) for split in ("train", "validation"))
+    return train_boosting(train, validation, seed)
+
+
+def probabilities_by_split(
+    files: Mapping[str, Sequence[str]], seed: int, view: View = WHOLE
+) -> dict[str, tuple[Floats, Floats]]:
+    """Trains as `boosting_of`, and scores every split.
 
     Returns:
-        split -> labels (n,) and probabilities (n,), rows in the files' order; `train` is left out.
+        split -> labels (n,) and probabilities (n,), rows in the files' order. Those of `train` are of users that the
+        trees were grown on: to learn from, not to measure by.
     """
-    # The training folds are wanted twice, for their vocabulary and for their features, and are small
-    # beside the features: kept.
-    folds = {split: list(read_folds(paths, view)) for split, paths in files.items()}
-    model = train_boosting(folds["train"], folds["validation"], seed)
-    return {
-        split: (labels_of(parts), predict(model, parts)) for split, parts in folds.items() if split != "train" and parts
-    }
+    model = boosting_of(files, seed, view)
+    found = {}
+    for split, paths in files.items():
+        parts = [(labels_of([folds]), predict(model, [folds])) for folds in read_folds(paths, view)]
+        if parts:
+            labels, probabilities = zip(*parts, strict=True)
+            found[split] = np.concatenate(labels), np.concatenate(probabilities)
+    return found
 
 
 def read_folds(paths: Sequence[str], view: View = WHOLE) -> Iterator[PackedFolds]:

@@ -193,6 +193,10 @@ class TrainingConfig(Section):
     positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] | None = Field(
         description="how often a defaulter counts in the loss; balanced: others over defaulters; null: once"
     )
+    teacher_share: Share = Field(
+        description="share of LightGBM's probability in what the network is to say of a user, the rest is the label's; "
+        "0: the labels alone"
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="of one rank; scaled by the ranks")
     warmup_share: Share = Field(description="share of all steps over which the learning rate rises")
     average_steps: Positive = Field(
@@ -223,8 +227,9 @@ class TrainingConfig(Section):
 class PretrainingConfig(Section):
     """Training without labels, before the training run; its ranks, batches and rates are those of `training`."""
 
-    objective: Literal["visits", "masked"] = Field(
-        description="visits: what the last days bring, from what came before; masked: fields of hidden payments"
+    objective: Literal["visits", "masked", "teacher"] = Field(
+        description="visits: what the last days bring, from what came before; masked: fields of hidden payments; "
+        "teacher: what LightGBM, trained on the labelled examples, says of every user"
     )
     epochs: Positive
 

@@ -43,7 +43,10 @@ _LEVEL = {
     "description_token_len": "payment",
     "description_token": "description_word",
     "label": "user",
+    "teacher": "user",
 }
+# Arrays that folds may lack.
+_OPTIONAL = ("label", "teacher")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class PackedFolds:
         description_token_len: (P,) int64, words of each description; sums to D.
         description_token: (D,) int64, hash buckets from 1.
         label: (n,) int64 0 or 1, or None where the outcome is unknown.
+        teacher: (n,) float32, the probability of default that a model gives from which another learns; or None.
     """
 
     as_of: Ints
@@ -79,6 +83,7 @@ class PackedFolds:
     description_token_len: Ints
     description_token: Ints
     label: Ints | None = None
+    teacher: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.as_of)
@@ -107,7 +112,7 @@ class PackedFolds:
         """The folds of users who stand in several parts, which are not joined for it.
 
         Args:
-            parts: all with labels, or all without.
+            parts: all with labels, or all without; the same of a teacher.
             part: (k,) int64, in which part each wanted user stands.
             users: (k,) int64, at which position there.
 
@@ -148,7 +153,7 @@ class PackedFolds:
         columns = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(PackedFolds)
-            if f.name != "label" or parts[0].label is not None
+            if f.name not in _OPTIONAL or getattr(parts[0], f.name) is not None
         }
         return PackedFolds(**columns)
 
@@ -169,6 +174,7 @@ class PackedFolds:
             as_of=_numpy(_array(table.column("as_of")).cast(pa.int32())) * SECONDS_PER_DAY,
             merchant_count=counts,
             label=_numpy(_array(table.column("label"))) if "label" in table.column_names else None,
+            teacher=None,
             **{name: _flat(table.column(name)) for name in LIST_COLUMNS},
         )
         packed.check()

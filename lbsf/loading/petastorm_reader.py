@@ -12,11 +12,13 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -43,7 +45,13 @@ _INSTEAD_OF_0 = 2**32
 
 
 def read_row_groups(
-    files: Sequence[str], *, shard: int, shards: int, epochs: int | None = 1, seed: int | None = None
+    files: Sequence[str],
+    *,
+    shard: int,
+    shards: int,
+    epochs: int | None = 1,
+    seed: int | None = None,
+    teacher: str | None = None,
 ) -> Iterator[PackedFolds]:
     """Reads this shard's row groups of the examples table, one PackedFolds each.
 
@@ -53,6 +61,7 @@ def read_row_groups(
         shards: number of shards.
         epochs: how often the shard is read; None: without end.
         seed: shuffles the order of row groups, which is the same in all epochs; None: the files' order.
+        teacher: .npy file of what `PackedFolds.teacher` is of all users of the files, in their order.
 
     Raises:
         InputError: there are fewer row groups than shards, or a row group is damaged.
@@ -65,7 +74,7 @@ def read_row_groups(
         schema_fields=list(_COLUMNS),
         # One worker keeps the order of row groups, and so the training run, the same each time.
         reader_pool=ThreadPool(1, _READ_AHEAD),
-        worker_class=_RowGroupWorker,
+        worker_class=_RowGroupWorker if teacher is None else _worker_beside(_by_file(teacher, files)),
         is_batched_reader=True,
         shuffle_row_groups=seed is not None,
         # Petastorm takes 0 for no seed at all.
@@ -98,7 +107,14 @@ def count_row_groups(files: Sequence[str]) -> int:
 
 
 def train_batches(
-    files: Sequence[str], *, shard: int, shards: int, batch_users: int, buffer_row_groups: int, seed: int
+    files: Sequence[str],
+    *,
+    shard: int,
+    shards: int,
+    batch_users: int,
+    buffer_row_groups: int,
+    seed: int,
+    teacher: str | None = None,
 ) -> Generator[PackedFolds, None, None]:
     """Endless shuffled batches of this shard.
 
@@ -109,7 +125,7 @@ def train_batches(
     rng = np.random.default_rng([seed, shard])
     held: list[PackedFolds] = []
     arrived = 0
-    for row_group in read_row_groups(files, shard=shard, shards=shards, epochs=None, seed=seed):
+    for row_group in read_row_groups(files, shard=shard, shards=shards, epochs=None, seed=seed, teacher=teacher):
         held.append(row_group)
         arrived += 1
         if arrived < buffer_row_groups:
@@ -144,7 +160,9 @@ def deal_evenly(users: Ints, payments: Ints, batch_users: int, rng: np.random.Ge
     return dealt
 
 
-def every_user_once(files: Sequence[str], *, shard: int, shards: int, batch_users: int) -> Iterator[PackedFolds]:
+def every_user_once(
+    files: Sequence[str], *, shard: int, shards: int, batch_users: int, teacher: str | None = None
+) -> Iterator[PackedFolds]:
     """Batches that hold each user of this shard exactly once, in the files' order.
 
     Where there are fewer row groups than shards, the last shards are empty.
@@ -152,13 +170,16 @@ def every_user_once(files: Sequence[str], *, shard: int, shards: int, batch_user
     shards = min(shards, count_row_groups(files))
     if shard >= shards:
         return
-    for row_group in read_row_groups(files, shard=shard, shards=shards):
+    for row_group in read_row_groups(files, shard=shard, shards=shards, teacher=teacher):
         for start in range(0, len(row_group), batch_users):
             yield row_group.take(np.arange(start, min(start + batch_users, len(row_group))))
 
 
 class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
     """What Petastorm runs in its thread: a row group's place in, its PackedFolds out."""
+
+    # Of each file's users, in order, what a teacher says.
+    teacher: Mapping[str, npt.NDArray[np.float32]] | None = None
 
     def __init__(self, worker_id: int, publish: Callable[[Any], None], reader: Sequence[Any]):
         super().__init__(worker_id, publish, reader)
@@ -174,7 +195,7 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
         """Publishes one row group; the last two arguments ask for rows to be left out, which no reader here does."""
         row_group = self.row_groups[piece_index]
         try:
-            packed: PackedFolds | InputError = PackedFolds.from_arrow(self._rows(row_group.path, row_group.row_group))
+            packed: PackedFolds | InputError = self._pack(row_group.path, row_group.row_group)
         except InputError as error:
             # Raised where the row group is asked for; from here it would go to standard error with a traceback.
             packed = error
@@ -182,6 +203,13 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
             reason = " ".join(str(error).split())[:200]
             packed = InputError(f"{row_group.path}: row group {row_group.row_group} cannot be read: {reason}")
         self.publish_func(packed)
+
+    def _pack(self, path: str, number: int) -> PackedFolds:
+        packed = PackedFolds.from_arrow(self._rows(path, number))
+        if self.teacher is None:
+            return packed
+        before = sum(self.footers[path].row_group(earlier).num_rows for earlier in range(number))
+        return replace(packed, teacher=np.array(self.teacher[path][before : before + len(packed)]))
 
     def _rows(self, path: str, number: int) -> pa.Table:
         with self.filesystem.open(path) as source:
@@ -196,6 +224,20 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
         if day is None:
             raise InputError(f"{path}: neither the file nor its folder says the folds' as_of")
         return rows.append_column("as_of", pa.array([date.fromisoformat(day[1])] * len(rows), pa.date32()))
+
+
+def _worker_beside(teacher: Mapping[str, npt.NDArray[np.float32]]) -> type[_RowGroupWorker]:
+    """A worker that knows a teacher: Petastorm makes its workers itself, and hands them nothing of ours."""
+    return type("_TaughtRowGroupWorker", (_RowGroupWorker,), {"teacher": teacher})
+
+
+def _by_file(teacher: str, files: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
+    """Each file's part of what a teacher says, left on disk until it is read."""
+    said = np.load(teacher, mmap_mode="r", allow_pickle=False)
+    ends = np.cumsum([pq.read_metadata(path).num_rows for path in files])
+    if len(said) != ends[-1]:
+        raise InputError(f"{teacher}: it speaks of {len(said):,} users, the files hold {ends[-1]:,}")
+    return dict(zip(files, np.split(said, ends[:-1]), strict=True))
 
 
 class _Results:

@@ -58,6 +58,7 @@ def keep_payments(packed: PackedFolds, keep: npt.NDArray[np.bool_]) -> PackedFol
         merchant_len=left[merchants],
         merchant_token_len=packed.merchant_token_len[merchants],
         merchant_token=packed.merchant_token[gather_ranges(packed.merchant_token_len, merchants)],
+        teacher=packed.teacher,
         **_payments(packed, payments),
     )
 
@@ -73,6 +74,7 @@ def merchants_alone(packed: PackedFolds, merchants: Ints) -> PackedFolds:
         merchant_token_len=packed.merchant_token_len[merchants],
         merchant_token=packed.merchant_token[gather_ranges(packed.merchant_token_len, merchants)],
         label=None,
+        teacher=None,
         **_payments(packed, gather_ranges(packed.merchant_len, merchants)),
     )
 

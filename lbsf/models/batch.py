@@ -13,7 +13,7 @@ from lbsf.loading.packed import PackedFolds
 
 @dataclass(frozen=True)
 class FoldBatch:
-    """PackedFolds as tensors: the same fields and shapes (all int64; `label` float32)."""
+    """PackedFolds as tensors: the same fields and shapes (all int64; `label` and `teacher` float32)."""
 
     as_of: Tensor
     merchant_count: Tensor
@@ -27,6 +27,7 @@ class FoldBatch:
     description_token_len: Tensor
     description_token: Tensor
     label: Tensor | None = None
+    teacher: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.as_of)
@@ -34,19 +35,22 @@ class FoldBatch:
     @staticmethod
     def from_packed(packed: PackedFolds) -> FoldBatch:
         """Tensors that share the arrays' memory, where it may be written to."""
-        columns = {f.name: getattr(packed, f.name) for f in fields(packed)}
-        label = columns.pop("label")
+        columns = {f.name: values for f in fields(packed) if (values := getattr(packed, f.name)) is not None}
+        if packed.label is not None:
+            columns["label"] = packed.label.astype(np.float32)
+        # Arrow's and Petastorm's buffers are read-only, which torch has no notion of: those are copied.
         return FoldBatch(
-            # Arrow's and Petastorm's buffers are read-only, which torch has no notion of: those are copied.
-            **{name: torch.from_numpy(np.require(values, requirements=["C", "W"])) for name, values in columns.items()},
-            label=None if label is None else torch.from_numpy(label.astype(np.float32)),
+            **{name: torch.from_numpy(np.require(values, requirements=["C", "W"])) for name, values in columns.items()}
         )
 
     def to(self, device: torch.device) -> FoldBatch:
         """The batch on another device."""
-        label = None if self.label is None else self.label.to(device, non_blocking=True)
-        inputs = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "label"}
-        return FoldBatch(**{n: tensor.to(device, non_blocking=True) for n, tensor in inputs.items()}, label=label)
+        return FoldBatch(**{name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()})
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        return {f.name: tensor for f in fields(self) if (tensor := getattr(self, f.name)) is not None}
 
 
 def owners(lengths: Tensor) -> Tensor:

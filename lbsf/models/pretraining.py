@@ -1,4 +1,4 @@
-"""Pretraining without labels: what a fold's past tells of its own next days, or of fields that were hidden."""
+"""Pretraining without labels: what a fold's past tells of its own next days, hidden fields, or what a teacher says."""
 
 from __future__ import annotations
 
@@ -104,4 +104,24 @@ class MaskedFields(Pretraining):
         return loss
 
 
-OBJECTIVES: dict[str, type[VisitsAhead] | type[MaskedFields]] = {"visits": VisitsAhead, "masked": MaskedFields}
+class Taught(Pretraining):
+    """The probability of default that a teacher gives, which was trained on labels, to users who have none.
+
+    A teacher that learns from few labels better than a network does hands on what it learnt, on as many folds as
+    there are (distillation, Hinton et al. 2015). What is learnt includes the head.
+    """
+
+    def __init__(self, network: LBSF, fold: FoldConfig):
+        super().__init__(network)
+
+    def forward(self, batch: FoldBatch) -> Tensor:
+        """The loss of a batch, a scalar."""
+        assert batch.teacher is not None
+        return F.binary_cross_entropy_with_logits(self.network(batch).float(), batch.teacher)
+
+
+OBJECTIVES: dict[str, type[VisitsAhead] | type[MaskedFields] | type[Taught]] = {
+    "visits": VisitsAhead,
+    "masked": MaskedFields,
+    "teacher": Taught,
+}

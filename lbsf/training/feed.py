@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import fields
 
 import torch
 
@@ -41,7 +40,7 @@ class Feed:
             batch = batch.to(self._device)
         else:
             with torch.cuda.stream(self._stream):
-                batch = FoldBatch(**{n: t.pin_memory() for n, t in _tensors(batch).items()}).to(self._device)
+                batch = FoldBatch(**{n: t.pin_memory() for n, t in batch.tensors.items()}).to(self._device)
         self._ready = batch, packed.payments
         self.seconds += time.monotonic() - asked
 
@@ -55,12 +54,7 @@ class Feed:
         if self._stream is not None:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
-            for tensor in _tensors(batch).values():
+            for tensor in batch.tensors.values():
                 # Its memory must not be given away while the current stream still reads it.
                 tensor.record_stream(current)
         return batch
-
-
-def _tensors(batch: FoldBatch) -> dict[str, torch.Tensor]:
-    found = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return {name: tensor for name, tensor in found.items() if tensor is not None}

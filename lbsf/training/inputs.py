@@ -16,7 +16,7 @@ _TAIL = 8
 
 
 def data_digest(plan: TrainingPlan) -> str:
-    """SHA-256 over every file's size and footer as this rank sees them.
+    """SHA-256 over every file's size and footer as this rank sees them, and over all that a teacher says.
 
     The footer holds the number of rows, and of each row group the place, the size and the limits of each column;
     so other data is told from the same data without being read.
@@ -38,6 +38,11 @@ def data_digest(plan: TrainingPlan) -> str:
                 f"split {name}: its files hold {users:,} users, {split.users:,} were planned: "
                 "the files changed under the run; train again"
             )
+        if split.teacher is not None:
+            try:
+                seen.update(Path(split.teacher).read_bytes())
+            except OSError as error:
+                raise InputError(f"split {name}: {split.teacher} cannot be read: {error.strerror}") from None
     return seen.hexdigest()
 
 

@@ -243,8 +243,13 @@ class _Trainer:
         return {"loss": float(total[0] / total[1])}
 
     def _every_user_once(self, split: str) -> Iterator[PackedFolds]:
-        files = self.plan.splits[split].files
-        return every_user_once(files, shard=self.rank, shards=self.ranks, batch_users=self.plan.training.batch_users)
+        return every_user_once(
+            self.plan.splits[split].files,
+            shard=self.rank,
+            shards=self.ranks,
+            batch_users=self.plan.training.batch_users,
+            teacher=self.plan.splits[split].teacher,
+        )
 
     def _step(self, feed: Feed, step: int) -> float:
         """One step of this rank with all others; the mean loss of this rank's batches."""
@@ -298,6 +303,7 @@ class _Trainer:
             batch_users=training.batch_users,
             buffer_row_groups=training.shuffle_row_groups,
             seed=training.seed * 100_003 + epoch,
+            teacher=self.plan.splits["train"].teacher,
         )
 
 

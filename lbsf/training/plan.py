@@ -15,12 +15,20 @@ from lbsf.loading.views import View
 
 
 class Split(BaseModel):
-    """One split of the examples: its Parquet files, in a fixed order, and how many users they hold."""
+    """One split of the examples.
+
+    Attributes:
+        files: Parquet files, in a fixed order.
+        users: how many they hold.
+        teacher: .npy file of float32, the probability of default that another model gives each user of the files, in
+            their order; None: there is no teacher.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: tuple[str, ...]
     users: int
+    teacher: str | None = None
 
 
 class TrainingPlan(BaseModel):
@@ -37,6 +45,8 @@ class TrainingPlan(BaseModel):
         start_from: folder of a saved model whose weights training starts from.
         start_sha256: of those weights, by which ranks find out whether they see the same.
         objective: default, or one of lbsf.models.pretraining, which read no labels.
+
+    What teaches is made of the same splits, with the same seed, so the plan's key need not know of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -50,7 +60,7 @@ class TrainingPlan(BaseModel):
     view: View = View()
     start_from: str | None = None
     start_sha256: str | None = None
-    objective: Literal["default", "visits", "masked"] = "default"
+    objective: Literal["default", "visits", "masked", "teacher"] = "default"
 
     @property
     def digest(self) -> str:
@@ -60,7 +70,10 @@ class TrainingPlan(BaseModel):
     def determining(self) -> dict[str, Any]:
         """The part of the plan that decides the result: not where it runs and writes."""
         where = {"hosts", "network_interfaces", "elastic"}
-        return self.model_dump(mode="json", exclude={"output": True, "start_from": True, "training": where})
+        teachers = {name: {"teacher"} for name in self.splits}
+        return self.model_dump(
+            mode="json", exclude={"output": True, "start_from": True, "training": where, "splits": teachers}
+        )
 
     @property
     def key(self) -> str:

@@ -224,9 +224,17 @@ def test_a_model_starts_from_weights_that_were_trained_without_labels(ran: Ran) 
     fold_payments.run(job, as_of=[night])
     pretrained = pretrain_model.run(job, as_of=[night])
     assert pretrained.rows_in == job.warehouse.read(FOLDS).where(F.col("as_of") == F.lit(night)).count()
+    taught = [*overrides, "pretraining.objective=teacher"]
+    from_trees = pretrain_model.run(
+        Job(load_config(PROJECT / "conf/local.yaml", taught), "conf/local.yaml", taught), as_of=[night]
+    )
+    learnt = mlflow.get_run(str(from_trees.details["run"])).data
+    assert (learnt.params["objective"], learnt.params["examples_version"]) == ("teacher", "0")
+    assert 0 < learnt.metrics["validation.loss"] < 1
     with pytest.raises(InputError, match="pretrained with other settings"):
         other = [*overrides, "model.width=32"]
         train_model.run(Job(load_config(PROJECT / "conf/local.yaml", other), "conf/local.yaml", other))
     train_model.run(job)
     run = mlflow.get_run(job.tracker.fetch(CHALLENGER).run_id)
-    assert run.data.params["pretrained_run"] == pretrained.details["run"]
+    assert run.data.params["pretrained_run"] == from_trees.details["run"] != pretrained.details["run"]
+    assert float(run.data.params["training.teacher_share"]) > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from benchmarks.experiment import GROUPS  # noqa: E402
 from lbsf.baselines.sequences import BACKBONES  # noqa: E402
 from lbsf.config import load_config  # noqa: E402
 from lbsf.config.models import Config  # noqa: E402
+from lbsf.training.plan import TrainingPlan  # noqa: E402
 
 
 def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
@@ -42,7 +44,7 @@ def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
     assert {cell.setting for cell in cells if cell.network == "mamba2"} == {chosen}
     # As many labels as there are users, and pretraining where they are no more than usual.
     assert {cell.labels for cell in cells} == {None, 25, 100, 1_600}
-    assert {cell.labels for cell in cells if cell.pretrained} == {None, 25, 100}
+    assert {cell.labels for cell in cells if cell.pretrained == "visits"} == {None, 25, 100}
     assert not [cell for cell in grid((1,), (), ("labels",), {}, 400, 1_599) if cell.labels == 1_600]
     tried = trials(("mamba2", "fnet", "gru"), 2)
     assert set(tried) == {"lbsf", "gru", "transformer"}
@@ -98,8 +100,10 @@ CELLS = (
     Cell("lightgbm", 180, 1),
     Cell("fusion", 180, 1),
     Cell("lbsf", 180, 1, labels=100),
-    Cell("lbsf", 180, 1, labels=100, pretrained=True),
+    Cell("lbsf", 180, 1, labels=100, pretrained="visits"),
     Cell("lightgbm", 180, 1, labels=100),
+    Cell("lbsf", 180, 1, taught=True),
+    Cell("lbsf", 180, 1, labels=100, taught=True, pretrained="teacher"),
 )
 
 
@@ -144,7 +148,7 @@ def test_a_network_goes_on_with_the_setting_that_validation_prefers(runner: Runn
 
 def test_pretrained_weights_have_the_head_of_the_cell_that_starts_from_them(runner: Runner) -> None:
     """Weights of another head would not fit."""
-    cell = Cell("lbsf", 180, 1, labels=100, pretrained=True, setting=Setting(0.003, "hidden"))
+    cell = Cell("lbsf", 180, 1, labels=100, pretrained="visits", setting=Setting(0.003, "hidden"))
     assert runner.train([cell]) == []
 
 
@@ -161,7 +165,7 @@ def test_a_cell_is_trained_by_as_many_ranks_as_configured(runner: Runner) -> Non
 
 
 def test_pretrained_weights_of_other_settings_are_made_again(runner: Runner) -> None:
-    cell = Cell("lbsf", 180, 2, labels=100, pretrained=True)
+    cell = Cell("lbsf", 180, 2, labels=100, pretrained="visits")
     weights = runner.folder / "pretrained-seed2-linear/model"
     found = []
     for epochs in (1, 1, 2):
@@ -195,6 +199,22 @@ def test_smaller_draws_of_labels_are_part_of_larger_ones(runner: Runner) -> None
     drawn = [set(pq.read_table(fewer_labels(runner.data, n, seed=3).files[0])["user_id"].to_pylist()) for n in (20, 90)]
     assert [len(users) for users in drawn] == [20, 90]
     assert drawn[0] < drawn[1]
+
+
+def test_a_network_takes_as_many_steps_with_few_labels_as_with_the_usual_number(runner: Runner) -> None:
+    import pyarrow.parquet as pq
+
+    cells = [Cell(network, 180, 4, labels=40) for network in ("lbsf", "lightgbm")]
+    assert runner.train(cells) == []
+    users = []
+    for cell in cells:
+        result = runner.result(cell)
+        assert result is not None and result["labels"] == 40
+        split = TrainingPlan.load(runner.folder / cell.name / "plan.json").splits["train"]
+        users.append(Counter(pq.read_table(split.files[0])["user_id"].to_pylist()))
+        assert split.users == users[-1].total()
+    assert users[0].total() == runner.data.splits["train"].users == 160
+    assert set(users[0]) == set(users[1]) and set(users[0].values()) == {4} and set(users[1].values()) == {1}
 
 
 def test_cells_that_draw_the_same_users_at_once_get_in_nobodys_way(runner: Runner) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fold_rows import arrow, fold_row, pack, payment, random_rows
 from sklearn.metrics import roc_auc_score
 
-from lbsf.baselines.boosting import held_out_probabilities, predict, train_boosting
+from lbsf.baselines.boosting import predict, probabilities_by_split, train_boosting
 from lbsf.errors import InputError
 from lbsf.loading.packed import PackedFolds
 from lbsf.loading.views import View
@@ -74,8 +74,8 @@ def test_held_out_splits_are_scored_in_the_files_order(tmp_path: Path) -> None:
             paths.append(str(tmp_path / f"{split}{place}.parquet"))
             pq.write_table(part, paths[-1], row_group_size=90)
         files[split] = paths
-    found = held_out_probabilities(files, seed=3)
-    assert set(found) == {"validation", "out_of_time"}
+    found = probabilities_by_split(files, seed=3)
+    assert list(found) == ["train", "validation", "out_of_time"]
     label, probability = found["out_of_time"]
     assert label.tolist() == examples(300, 2)["label"].to_pylist() and probability.shape == (300,)
     assert roc_auc_score(label, probability) > 0.7
@@ -88,7 +88,7 @@ def test_the_trees_see_what_the_view_shows(tmp_path: Path) -> None:
         pq.write_table(examples(users, seed), files[split][0])
 
     def auc(view: View) -> float:
-        label, probability = held_out_probabilities(files, seed=3, view=view)["test"]
+        label, probability = probabilities_by_split(files, seed=3, view=view)["test"]
         return float(roc_auc_score(label, probability))
 
     # The risk stands in the payments of one category of the last 90 days.

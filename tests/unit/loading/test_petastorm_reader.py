@@ -88,6 +88,24 @@ def test_shards_share_no_user_and_each_user_comes_about_equally_often(files: lis
     assert max(zero.values()) <= 5
 
 
+def test_what_a_teacher_says_of_a_user_stays_with_him(files: list[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "teacher.npy")
+    said = np.random.default_rng(1).random(130).astype(np.float32)
+    np.save(path, said)
+    batches = train_batches(files, shard=1, shards=2, batch_users=16, buffer_row_groups=3, seed=5, teacher=path)
+    everyone = every_user_once(files, shard=0, shards=1, batch_users=7, teacher=path)
+    for packed in [*islice(batches, 9), *everyone]:
+        assert packed.teacher is not None and packed.teacher.dtype == np.float32
+        assert packed.teacher.tolist() == said[marks(packed)].tolist()
+    batches.close()
+
+
+def test_a_teacher_of_other_users_is_refused(files: list[str], tmp_path: Path) -> None:
+    np.save(tmp_path / "teacher.npy", np.zeros(129, np.float32))
+    with pytest.raises(InputError, match=r"teacher.npy: it speaks of 129 users, the files hold 130"):
+        next(read_row_groups(files, shard=0, shards=1, teacher=str(tmp_path / "teacher.npy")))
+
+
 def test_a_buffer_mixes_users_of_several_row_groups(files: list[str]) -> None:
     groups = {user // 20 if user < 100 else 5 + (user - 100) // 20 for user in _train(files, seed=1)[0]}
     assert len(groups) == 2

@@ -84,3 +84,17 @@ def test_a_feed_hands_out_each_batch_once_whether_asked_ahead_or_not(plan: Train
 
 def with_weight(plan: TrainingPlan, weight: float | str) -> TrainingPlan:
     return plan.model_copy(update={"training": plan.training.model_copy(update={"positive_weight": weight})})
+
+
+def test_what_a_teacher_says_is_part_of_the_data(plan: TrainingPlan, tmp_path: Path) -> None:
+    before = data_digest(plan)
+    teacher = tmp_path / "teacher.npy"
+    taught = plan.splits["train"].model_copy(update={"teacher": str(teacher)})
+    plan = plan.model_copy(update={"splits": {**plan.splits, "train": taught}})
+    with pytest.raises(InputError, match=r"split train: .*teacher.npy cannot be read: No such file"):
+        data_digest(plan)
+    digests = [before]
+    for said in (0.1, 0.2):
+        np.save(teacher, np.full(40, said, np.float32))
+        digests.append(data_digest(plan))
+    assert len(set(digests)) == 3
