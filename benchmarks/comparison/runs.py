@@ -26,6 +26,8 @@ from lbsf.training.plan import TrainingPlan
 
 RESULT = "result.json"
 TEACHER = "teacher.npy"
+# How often an epoch shows a user where labels are fewer than usual.
+MOST_TIMES = 4
 # LightGBM's threads wait for each other; awake, they would take computing time from what is trained beside it.
 _ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive"}
 
@@ -127,8 +129,8 @@ class Runner:
     def _plan(self, cell: Cell) -> TrainingPlan:
         splits = dict(self.data.splits)
         if cell.labels is not None:
-            # As many steps as with the usual number: an epoch of few labels is too short for a network to learn them.
-            times = max(1, splits["train"].users // cell.labels) if _by_ranks(cell) else 1
+            # An epoch of few labels is over in a few steps; but the same users too often, and they are learnt by heart.
+            times = min(MOST_TIMES, max(1, splits["train"].users // cell.labels)) if _by_ranks(cell) else 1
             splits["train"] = fewer_labels(self.data, cell.labels, cell.seed, times)
         if cell.network == "lightgbm":
             splits["unlabelled"] = self.data.every_train

@@ -27,7 +27,8 @@ def train(data: Dataset, ranks: int, epochs: int, output: Path) -> dict[str, Any
         RuntimeError: a rank failed.
     """
     config = load_config("conf/base.yaml")
-    changed = {"ranks": ranks, "epochs": epochs, "patience": epochs, "threads_per_rank": 1}
+    # On the labels alone, as what it is compared with.
+    changed = {"ranks": ranks, "epochs": epochs, "patience": epochs, "threads_per_rank": 1, "teacher_share": 0.0}
     plan = TrainingPlan(
         model=config.model,
         fold=config.fold,
