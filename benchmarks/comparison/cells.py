@@ -42,7 +42,7 @@ LABEL_SHARES = (1 / 16, 1 / 4, 1, 4)
 # More than twenty minutes of a core each: trained where they are asked for by name.
 DEAREST = ("longformer", "mamba2")
 # In the name of a cell that was pretrained.
-PRETRAINED_AS = {"visits": "pretrained", "teacher": "by_all"}
+PRETRAINED_AS = {"visits": "pretrained", "teacher": "on_all"}
 # Not trained by steps: LightGBM alone, and weighed with LBSF.
 TREES = ("lightgbm", "fusion")
 

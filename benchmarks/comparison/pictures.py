@@ -12,12 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks.comparison.cells import DAYS
-from benchmarks.comparison.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_BY_ALL, Series, at, by_labels, models_of
+from benchmarks.comparison.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_ON_ALL, Series, at, by_labels, models_of
 
 COLOURS = {
     "lbsf": "#d1495b",
     TAUGHT: "#f28482",
-    TAUGHT_BY_ALL: "#e85d9e",
+    TAUGHT_ON_ALL: "#e85d9e",
     PRETRAINED: "#7b5ea7",
     "fusion": "#8c1c2e",
     "lightgbm": "#edae49",

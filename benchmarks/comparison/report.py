@@ -8,11 +8,11 @@ from pathlib import Path
 
 from benchmarks.comparison.cells import DAYS, LONGEST
 from benchmarks.comparison.pictures import plot_epochs, plot_history, plot_labels
-from benchmarks.comparison.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_BY_ALL, Series, at, by_labels, models_of
+from benchmarks.comparison.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_ON_ALL, Series, at, by_labels, models_of
 from lbsf.loading.views import FIELDS
 
 # Compared with all others, not with each other.
-OURS = ("lbsf", TAUGHT, TAUGHT_BY_ALL)
+OURS = ("lbsf", TAUGHT, TAUGHT_ON_ALL)
 MARKS = ("<!-- results: made by benchmarks/experiment.py -->\n", "<!-- end of results -->\n")
 
 
@@ -96,7 +96,7 @@ def _parts(found: dict[str, Series]) -> list[tuple[str, Series | None]]:
         ("transformer within each merchant", at(found, sequence="transformer")),
         ("pretrained without labels", at(found, PRETRAINED)),
         ("taught by LightGBM", at(found, TAUGHT)),
-        ("taught by LightGBM, first on all users", at(found, TAUGHT_BY_ALL)),
+        ("taught by LightGBM, first on all users", at(found, TAUGHT_ON_ALL)),
     ]
 
 
@@ -120,7 +120,7 @@ def _labels(found: dict[str, Series]) -> str:
     rows = by_labels(found)
     if not rows:
         return ""
-    pairs = [(PRETRAINED, "lbsf"), ("lbsf", "lightgbm"), (TAUGHT, "lightgbm"), (TAUGHT_BY_ALL, "lightgbm")]
+    pairs = [(PRETRAINED, "lbsf"), ("lbsf", "lightgbm"), (TAUGHT, "lightgbm"), (TAUGHT_ON_ALL, "lightgbm")]
     heads = ["labels", *BY_LABELS, *(f"{one} - {other}" for one, other in pairs)]
     lines = ["### The number of labels, and pretraining\n"]
     lines += [f"| {' | '.join(heads)} |", f"|{'---:|' * len(heads)}"]

@@ -17,12 +17,12 @@ from benchmarks.comparison.predictions import read
 
 SPLIT = "out_of_time"
 TAUGHT = "lbsf, taught"
-TAUGHT_BY_ALL = "lbsf, taught by all"
+TAUGHT_ON_ALL = "lbsf, taught on all"
 PRETRAINED = "lbsf, pretrained"
 # LBSF trained in other ways than on the labels alone.
 TRAINED_AS: dict[str, dict[str, Any]] = {
     TAUGHT: {"taught": True},
-    TAUGHT_BY_ALL: {"taught": True, "pretrained": "teacher"},
+    TAUGHT_ON_ALL: {"taught": True, "pretrained": "teacher"},
     PRETRAINED: {"pretrained": "visits"},
 }
 # What is trained with several numbers of labels.
@@ -105,7 +105,7 @@ def at(found: dict[str, Series], model: str = "lbsf", days: int = LONGEST, **oth
 def models_of(found: dict[str, Series]) -> list[str]:
     """Those of the main comparison, the best at 180 days first."""
     seen = {series.cell.network for series in found.values()}
-    seen |= {model for model in (TAUGHT, TAUGHT_BY_ALL) if at(found, model)}
+    seen |= {model for model in (TAUGHT, TAUGHT_ON_ALL) if at(found, model)}
     longest = {model: at(found, model) for model in seen}
     return sorted(seen, key=lambda model: -(s.auc.value if (s := longest[model]) else 0.0))
 
