@@ -13,7 +13,8 @@ from example_files import training_plan
 from fold_rows import THIN, small_model
 from sklearn.metrics import roc_auc_score
 
-from jobs.train_model import _evaluate, _save_reference
+from jobs.train_model import _evaluate, _save_reference, _taught
+from lbsf.baselines.boosting import probabilities_by_split
 from lbsf.config import load_config
 from lbsf.loading.packed import PackedFolds
 from lbsf.loading.petastorm_reader import every_user_once
@@ -44,7 +45,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingPlan, Pa
     config = load_config("conf/local.yaml", [f"storage.root={folder}"])
     tracker = Tracker(config, folder)
     with tracker.run("train") as run:
-        metrics = _evaluate(plan, config.scoring, run)
+        trees = probabilities_by_split({name: split.files for name, split in plan.splits.items()}, seed=1)
+        metrics = _evaluate(plan, trees, config.scoring, run)
         _save_reference(plan, THIN, run)
     assert mlflow.get_run(run.run_id).data.metrics == pytest.approx(metrics)
     return plan, Path(mlflow.artifacts.download_artifacts(run_id=run.run_id)), metrics
@@ -96,3 +98,15 @@ def test_the_reference_is_of_the_training_split_and_stands_beside_the_model(
     # Users without payments are thin files.
     validation = validation[read(plan, "validation").merchant_count > 0]
     np.testing.assert_allclose(reference.score.shares, reference.score.shares_of(validation))
+
+
+def test_the_ranks_are_told_what_lightgbm_says_of_the_training_users(tmp_path: Path) -> None:
+    plan = training_plan(tmp_path, users=40, teacher_share=0.75)
+    Path(plan.output).mkdir()
+    said = np.linspace(0, 1, 40)
+    taught = _taught(plan, said)
+    teacher = taught.splits["train"].teacher
+    assert teacher is not None and np.load(teacher).tolist() == said.astype(np.float32).tolist()
+    assert taught.key == plan.key and taught.splits["validation"].teacher is None
+    alone = training_plan(tmp_path, users=40)
+    assert _taught(alone, said) == alone
