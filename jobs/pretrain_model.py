@@ -102,10 +102,9 @@ def _taught(job: Job, plan: TrainingPlan, tracked: Run) -> TrainingPlan:
     teacher = boosting_of(labelled, plan.training.seed)
     splits = {}
     for name, split in plan.splits.items():
-        path = Path(plan.output) / f"teacher_{name}.npy"
         folds = every_user_once(split.files, shard=0, shards=1, batch_users=TEACHER_USERS)
-        np.save(path, np.concatenate([predict(teacher, [part]) for part in folds]).astype(np.float32))
-        splits[name] = split.model_copy(update={"teacher": str(path)})
+        said = np.concatenate([predict(teacher, [part]) for part in folds])
+        splits[name] = split.taught_by(said, Path(plan.output) / f"teacher_{name}.npy")
     return plan.model_copy(update={"splits": splits})
 
 

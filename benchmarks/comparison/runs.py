@@ -19,13 +19,14 @@ from tqdm import tqdm
 
 from benchmarks.comparison.cells import SETTINGS, TREES, Cell, Setting
 from benchmarks.comparison.data import PROJECT, Data, fewer_labels
+from benchmarks.comparison.intervals import Floats
+from benchmarks.comparison.predictions import read
 from lbsf.config.models import Config, TrainingConfig
 from lbsf.models.artifact import weights_digest
 from lbsf.training.distributed import launch
 from lbsf.training.plan import TrainingPlan
 
 RESULT = "result.json"
-TEACHER = "teacher.npy"
 # How often an epoch shows a user where labels are fewer than usual.
 MOST_TIMES = 4
 # LightGBM's threads wait for each other; awake, they would take computing time from what is trained beside it.
@@ -95,8 +96,9 @@ class Runner:
             self._pretrain(cell)
         plan = self._plan(cell)
         if cell.taught:
-            said = np.load(self._teacher(cell, "train"), allow_pickle=False)
-            np.save(folder / TEACHER, np.tile(said, plan.splits["train"].users // len(said)))
+            train, said = plan.splits["train"], self._lightgbm_says(cell, "train")
+            taught = train.taught_by(np.tile(said, train.users // len(said)), folder / "teacher.npy")
+            plan = plan.model_copy(update={"splits": {**plan.splits, "train": taught}})
         plan.save(folder / "plan.json")
         started = time.monotonic()
         events = _run(self._command(cell, folder), folder / "log.txt", plan.training if _by_ranks(cell) else None)
@@ -134,9 +136,6 @@ class Runner:
             splits["train"] = fewer_labels(self.data, cell.labels, cell.seed, times)
         if cell.network == "lightgbm":
             splits["unlabelled"] = self.data.every_train
-        if cell.taught:
-            teacher = str(self.folder / cell.name / TEACHER)
-            splits["train"] = splits["train"].model_copy(update={"teacher": teacher})
         plan = cell.plan(self.config, splits, str(self.folder / cell.name))
         if not cell.pretrained:
             return plan
@@ -144,10 +143,10 @@ class Runner:
         start = {"start_from": str(start_from), "start_sha256": weights_digest(start_from)}
         return plan.model_copy(update=start)
 
-    def _teacher(self, cell: Cell, split: str) -> Path:
-        """What LightGBM says of a split's users that has the cell's seed, days and labels."""
+    def _lightgbm_says(self, cell: Cell, split: str) -> Floats:
+        """The probabilities of a split's users, from the trees that have the cell's seed, days and labels."""
         trees = replace(cell, network="lightgbm", taught=False, pretrained=None)
-        return self.folder / trees.name / f"{split}.npy"
+        return read(self.folder / trees.name, split)[1]
 
     def _pretrained_folder(self, cell: Cell) -> Path:
         if cell.pretrained == "teacher":
@@ -158,9 +157,6 @@ class Runner:
         """The weights that a cell starts from: of the folds of all training users, their labels unread."""
         folder = self._pretrained_folder(cell)
         splits = {**self.data.splits, "train": self.data.every_train}
-        if cell.pretrained == "teacher":
-            said = {"train": self._teacher(cell, "unlabelled"), "validation": self._teacher(cell, "validation")}
-            splits |= {name: splits[name].model_copy(update={"teacher": str(path)}) for name, path in said.items()}
         setting = SETTINGS[0]._replace(head=cell.setting.head)
         plan = Cell("lbsf", cell.days, cell.seed, setting=setting).plan(self.config, splits, str(folder))
         training = plan.training.model_copy(update={"epochs": self.config.pretraining.epochs})
@@ -169,6 +165,10 @@ class Runner:
             return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        if cell.pretrained == "teacher":
+            for name, of in (("train", "unlabelled"), ("validation", "validation")):
+                splits[name] = splits[name].taught_by(self._lightgbm_says(cell, of), folder / f"teacher_{name}.npy")
+            plan = plan.model_copy(update={"splits": splits})
         plan.save(folder / "plan.json")
         if _run(_rank(folder), folder / "log.txt", training) is None:
             raise SystemExit(f"pretraining failed, see {folder / 'log.txt'}")

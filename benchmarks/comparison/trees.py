@@ -14,9 +14,6 @@ from lbsf.baselines.boosting import probabilities_by_split
 from lbsf.baselines.fusion import weigh
 from lbsf.training.plan import TrainingPlan
 
-# Splits of which LightGBM says what a network learns, the first two for nothing else.
-TAUGHT = ("train", "unlabelled", "validation")
-
 
 def main() -> None:
     """The command line."""
@@ -28,9 +25,6 @@ def main() -> None:
     if arguments.weigh is None:
         files = {name: list(split.files) for name, split in plan.splits.items()}
         found = probabilities_by_split(files, plan.training.seed, plan.view)
-        for name in TAUGHT:
-            np.save(Path(plan.output) / f"{name}.npy", found[name][1].astype(np.float32))
-        found = {name: said for name, said in found.items() if name not in TAUGHT[:2]}
     else:
         found = _fused(plan, *arguments.weigh)
     for name, (label, probability) in found.items():

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from lbsf.config.models import FoldConfig, ModelConfig, TrainingConfig
@@ -29,6 +31,11 @@ class Split(BaseModel):
     files: tuple[str, ...]
     users: int
     teacher: str | None = None
+
+    def taught_by(self, probability: npt.NDArray[np.floating[Any]], path: Path) -> Split:
+        """The split with a teacher, whose probabilities of its users, (users,), are written to `path`."""
+        np.save(path, probability.astype(np.float32))
+        return self.model_copy(update={"teacher": str(path)})
 
 
 class TrainingPlan(BaseModel):
