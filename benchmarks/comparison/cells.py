@@ -180,7 +180,7 @@ def _history(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
             for network in AT_EVERY_SEED:
                 yield Cell(network, days, seed)
             yield Cell("lbsf", days, seed, taught=True)
-        yield Cell("lbsf", LONGEST, seed, taught=True, pretrained="teacher")
+            yield Cell("lbsf", days, seed, taught=True, pretrained="teacher")
     for network in backbones:
         for days in reversed(DAYS) if network in AT_EVERY_LENGTH else (LONGEST,):
             yield Cell(network, days, seeds[0], unfolded=True)

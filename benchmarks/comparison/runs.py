@@ -83,7 +83,23 @@ class Runner:
         if not path.exists():
             return None
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found if found["key"] == self._plan(cell).key else None
+        return found if found["key"] == self.plan(cell).key else None
+
+    def plan(self, cell: Cell) -> TrainingPlan:
+        """The training run that the cell is; draws its labels where they are few."""
+        splits = dict(self.data.splits)
+        if cell.labels is not None:
+            # An epoch of few labels is over in a few steps; but the same users too often, and they are learnt by heart.
+            times = min(MOST_TIMES, max(1, splits["train"].users // cell.labels)) if _by_ranks(cell) else 1
+            splits["train"] = fewer_labels(self.data, cell.labels, cell.seed, times)
+        if cell.network == "lightgbm":
+            splits["unlabelled"] = self.data.every_train
+        plan = cell.plan(self.config, splits, str(self.folder / cell.name))
+        if not cell.pretrained:
+            return plan
+        start_from = self._pretrained_folder(cell) / "model"
+        start = {"start_from": str(start_from), "start_sha256": weights_digest(start_from)}
+        return plan.model_copy(update=start)
 
     def _train(self, cell: Cell) -> bool:
         if self.result(cell) is not None:
@@ -94,7 +110,7 @@ class Runner:
         if cell.pretrained == "teacher":
             # Of this cell's labels, so no other cell starts from it.
             self._pretrain(cell)
-        plan = self._plan(cell)
+        plan = self.plan(cell)
         if cell.taught:
             train, said = plan.splits["train"], self._lightgbm_says(cell, "train")
             taught = train.taught_by(np.tile(said, train.users // len(said)), folder / "teacher.npy")
@@ -127,21 +143,6 @@ class Runner:
             weighed = [replace(cell, network=network) for network in ("lightgbm", "lbsf")]
             command += ["--weigh", *(str(self.folder / one.name) for one in weighed)]
         return command
-
-    def _plan(self, cell: Cell) -> TrainingPlan:
-        splits = dict(self.data.splits)
-        if cell.labels is not None:
-            # An epoch of few labels is over in a few steps; but the same users too often, and they are learnt by heart.
-            times = min(MOST_TIMES, max(1, splits["train"].users // cell.labels)) if _by_ranks(cell) else 1
-            splits["train"] = fewer_labels(self.data, cell.labels, cell.seed, times)
-        if cell.network == "lightgbm":
-            splits["unlabelled"] = self.data.every_train
-        plan = cell.plan(self.config, splits, str(self.folder / cell.name))
-        if not cell.pretrained:
-            return plan
-        start_from = self._pretrained_folder(cell) / "model"
-        start = {"start_from": str(start_from), "start_sha256": weights_digest(start_from)}
-        return plan.model_copy(update=start)
 
     def _lightgbm_says(self, cell: Cell, split: str) -> Floats:
         """The probabilities of a split's users, from the trees that have the cell's seed, days and labels."""

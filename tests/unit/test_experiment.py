@@ -30,7 +30,6 @@ from benchmarks.experiment import GROUPS  # noqa: E402
 from lbsf.baselines.sequences import BACKBONES  # noqa: E402
 from lbsf.config import load_config  # noqa: E402
 from lbsf.config.models import Config  # noqa: E402
-from lbsf.training.plan import TrainingPlan  # noqa: E402
 
 
 def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
@@ -97,13 +96,13 @@ CELLS = (
     Cell("lbsf", 180, 2),
     Cell("lbsf", 45, 1),
     Cell("gru", 180, 1, unfolded=True),
-    Cell("lightgbm", 180, 1),
-    Cell("fusion", 180, 1),
-    Cell("lbsf", 180, 1, labels=100),
-    Cell("lbsf", 180, 1, labels=100, pretrained="visits"),
-    Cell("lightgbm", 180, 1, labels=100),
-    Cell("lbsf", 180, 1, taught=True),
-    Cell("lbsf", 180, 1, labels=100, taught=True, pretrained="teacher"),
+    Cell("lightgbm", 180, 2),
+    Cell("fusion", 180, 2),
+    Cell("lbsf", 180, 1, labels=40),
+    Cell("lbsf", 180, 1, labels=40, pretrained="visits"),
+    Cell("lightgbm", 180, 1, labels=40),
+    Cell("lbsf", 180, 2, taught=True),
+    Cell("lbsf", 180, 1, labels=40, taught=True, pretrained="teacher"),
 )
 
 
@@ -146,10 +145,16 @@ def test_a_network_goes_on_with_the_setting_that_validation_prefers(runner: Runn
     assert runner.choose_settings({"gru": [Cell("gru", 180, 9, unfolded=True)]}) == {}
 
 
-def test_pretrained_weights_have_the_head_of_the_cell_that_starts_from_them(runner: Runner) -> None:
+def test_pretrained_weights_have_the_cell_s_head_and_are_made_again_with_other_settings(runner: Runner) -> None:
     """Weights of another head would not fit."""
-    cell = Cell("lbsf", 180, 1, labels=100, pretrained="visits", setting=Setting(0.003, "hidden"))
-    assert runner.train([cell]) == []
+    cell = Cell("lbsf", 180, 1, labels=40, pretrained="visits", setting=Setting(0.003, "hidden"))
+    weights = runner.folder / "pretrained-seed1-hidden/model"
+    found = []
+    for epochs in (1, 1, 2):
+        changed = {"pretraining": runner.config.pretraining.model_copy(update={"epochs": epochs})}
+        assert Runner(runner.config.model_copy(update=changed), runner.data, at_once=1).train([cell]) == []
+        found.append(weights.stat().st_mtime_ns)
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_cell_is_trained_by_as_many_ranks_as_configured(runner: Runner) -> None:
@@ -162,17 +167,6 @@ def test_a_cell_is_trained_by_as_many_ranks_as_configured(runner: Runner) -> Non
     assert result is not None and len(result["epochs"]) == training.epochs
     log = (by_two.folder / cell.name / "log.txt").read_text(encoding="utf-8")
     assert json.loads(log[log.index('{"event": "start"') :].splitlines()[0])["ranks"] == 2
-
-
-def test_pretrained_weights_of_other_settings_are_made_again(runner: Runner) -> None:
-    cell = Cell("lbsf", 180, 2, labels=100, pretrained="visits")
-    weights = runner.folder / "pretrained-seed2-linear/model"
-    found = []
-    for epochs in (1, 1, 2):
-        changed = {"pretraining": runner.config.pretraining.model_copy(update={"epochs": epochs})}
-        Runner(runner.config.model_copy(update=changed), runner.data, at_once=1).train([cell])
-        found.append(weights.stat().st_mtime_ns)
-    assert found[0] == found[1] != found[2]
 
 
 def test_a_cell_of_other_settings_is_trained_again(runner: Runner) -> None:
@@ -205,17 +199,19 @@ def test_smaller_draws_of_labels_are_part_of_larger_ones(runner: Runner) -> None
 def test_an_epoch_shows_few_labels_to_a_network_several_times(runner: Runner, labels: int, times: int) -> None:
     import pyarrow.parquet as pq
 
-    cells = [Cell(network, 180, 4, labels=labels) for network in ("lbsf", "lightgbm")]
-    assert runner.train(cells) == []
     users = []
-    for cell in cells:
-        result = runner.result(cell)
-        assert result is not None and result["labels"] == labels
-        split = TrainingPlan.load(runner.folder / cell.name / "plan.json").splits["train"]
+    for network in ("lbsf", "lightgbm"):
+        split = runner.plan(Cell(network, 180, 1, labels=labels)).splits["train"]
         users.append(Counter(pq.read_table(split.files[0])["user_id"].to_pylist()))
         assert split.users == users[-1].total()
     assert len(users[0]) == labels and set(users[0]) == set(users[1])
     assert set(users[0].values()) == {times} and set(users[1].values()) == {1}
+
+
+def test_a_result_counts_each_label_once(runner: Runner) -> None:
+    cells = [cell for cell in CELLS if cell.labels]
+    runner.train(cells)
+    assert {(runner.result(cell) or {})["labels"] for cell in cells} == {40}
 
 
 def test_cells_that_draw_the_same_users_at_once_get_in_nobodys_way(runner: Runner) -> None:
@@ -242,12 +238,12 @@ def test_data_are_read_by_address_with_the_usual_number_of_labels(
 
 
 def test_a_part_is_compared_with_the_whole_of_its_own_seed(runner: Runner) -> None:
-    cells = [*CELLS[:2], Cell("lbsf", 180, 2, relational=False)]
+    cells = [*CELLS[:2], CELLS[4], Cell("lbsf", 180, 2, taught=True)]
     runner.train(cells)
     found = series.gather((cell, runner.folder / cell.name, runner.result(cell) or {}) for cell in cells)
     label, whole = _out_of_time(runner, cells[1])
-    _, part = _out_of_time(runner, cells[2])
-    difference = found["lbsf-180d-unrelated"].ahead_of(found["lbsf-180d"])
+    _, part = _out_of_time(runner, cells[3])
+    difference = found["lbsf-180d-taught"].ahead_of(found["lbsf-180d"])
     assert difference.value == pytest.approx(roc_auc_score(label, part) - roc_auc_score(label, whole))
 
 
