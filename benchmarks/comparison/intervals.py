@@ -21,11 +21,6 @@ class Interval(NamedTuple):
     def __format__(self, spec: str) -> str:
         return f"{self.value:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
-    @property
-    def apart_from_zero(self) -> bool:
-        """Whether 0 lies outside the limits."""
-        return self.low > 0 or self.high < 0
-
 
 class Resampled(NamedTuple):
     """A figure of all users, and of each resample: () and (samples,)."""

@@ -52,7 +52,8 @@ def plot_history(found: dict[str, Series], reachable: float, path: Path) -> None
     for axis in axes:
         axis.set(xlabel="days of history", xticks=DAYS)
         _clean(axis)
-    axes[0].legend(frameon=False, fontsize=8, ncol=2)
+    # Below the line of what can be reached, above all else.
+    axes[0].legend(frameon=False, fontsize=8, ncol=2, loc="upper left", bbox_to_anchor=(0, 0.94))
     _save(picture, path)
 
 
