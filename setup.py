@@ -57,6 +57,7 @@ DEV = [
     "pandas-stubs",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "ruff",
     "types-PyYAML",
     "types-tqdm",

@@ -147,7 +147,8 @@ def grid(
     """All cells of the wanted groups, each once, the most telling first.
 
     Args:
-        seeds: of the history's LBSF and trees; all else is trained with the first.
+        seeds: of LBSF and trees in the history, and of what is taken out of LBSF, whose loss is no more than a seed's
+            chance else; all that costs several times as much is trained with the first.
         backbones: sequence models to train.
         groups: of `history`, `parts`, `labels`, `fields`.
         chosen: setting by network, as far as one was.
@@ -156,9 +157,9 @@ def grid(
     """
     makers = {
         "history": _history(seeds, backbones),
-        "parts": _parts(seeds[0]),
+        "parts": _parts(seeds),
         "labels": _labels(seeds[0], usual_labels, most_labels),
-        "fields": _fields(seeds[0]),
+        "fields": _fields(seeds),
     }
     return list(dict.fromkeys(_as_chosen(cell, chosen) for group in groups for cell in makers[group]))
 
@@ -186,19 +187,22 @@ def _history(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
             yield Cell(network, days, seeds[0], unfolded=True)
 
 
-def _parts(seed: int) -> Iterator[Cell]:
+def _parts(seeds: Sequence[int]) -> Iterator[Cell]:
     """LBSF with one of its parts taken out or exchanged."""
-    whole = Cell("lbsf", LONGEST, seed)
-    yield whole
-    yield replace(whole, unfolded=True)
-    yield replace(whole, relational=False)
+    for seed in seeds:
+        whole = Cell("lbsf", LONGEST, seed)
+        yield whole
+        yield replace(whole, unfolded=True)
+        yield replace(whole, relational=False)
+    whole = Cell("lbsf", LONGEST, seeds[0])
     yield replace(whole, sequence="gru")
     yield replace(whole, sequence="transformer")
 
 
-def _fields(seed: int) -> Iterator[Cell]:
-    for field in FIELDS:
-        yield Cell("lbsf", LONGEST, seed, without=field)
+def _fields(seeds: Sequence[int]) -> Iterator[Cell]:
+    for seed in seeds:
+        for field in FIELDS:
+            yield Cell("lbsf", LONGEST, seed, without=field)
 
 
 def _labels(seed: int, usual: int, most: int) -> Iterator[Cell]:

@@ -50,6 +50,9 @@ def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
     assert all([cell.setting for cell in cells] == list(SETTINGS) for cells in tried.values())
     assert all(cell.unfolded for cell in cells if cell.network in BACKBONES)
     assert {cell.without for cell in cells} >= {"amount", "merchant_name", None}
+    # What a field is worth is less than what one seed's weights change.
+    assert {cell.seed for cell in cells if cell.without == "channel"} == {1, 2, 3}
+    assert {cell.seed for cell in cells if cell.network == "lbsf" and cell.unfolded} == {1, 2, 3}
 
 
 @settings(max_examples=30, deadline=None)
