@@ -48,7 +48,7 @@ bench-score: environment ## scoring through Spark against a bare torch loop; ARG
 bench-reasons: environment ## deletion tests of the champion's reasons; ARGS="--users 500", or --help
 	@$(python) -m benchmarks.reasons $(ARGS)
 
-experiment: environment ## LBSF and its baselines by length of history; ARGS="--seeds 1", or --help; about three hours
+experiment: environment ## LBSF and its baselines by length of history; ARGS="--seeds 1" (two hours instead of three), or --help
 	@$(python) -m benchmarks.experiment $(ARGS)
 
 lock: environment ## renew the pinned requirement files
