@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from lbsf.config import load_config
-from lbsf.loading.packed import PackedFolds
-from lbsf.loading.views import keep_payments
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import keep_payments
 from lbsf.models.artifact import ModelCard, load_model
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
-from lbsf.models.relations import places, set_out
+from lbsf.models.segments import pad_segments, segment_positions
 from lbsf.schemas import EXAMPLES
 from lbsf.scoring.explain import CANDIDATES_A_REASON, leave_one_out
 from lbsf.tables.log import snapshot_files
@@ -76,7 +76,7 @@ def integrated_gradients(model: LBSF, packed: PackedFolds) -> Floats:
     with torch.no_grad():
         vectors = model.merchant_vectors(batch)
     everyone = torch.arange(len(packed))
-    dense, present = set_out(vectors, batch.merchant_count, everyone)
+    dense, present = pad_segments(vectors, batch.merchant_count, everyone)
     method = IntegratedGradients(model.user_logits)
     found = method.attribute(
         dense,
@@ -86,7 +86,7 @@ def integrated_gradients(model: LBSF, packed: PackedFolds) -> Floats:
         internal_batch_size=BATCH,
     )
     strength = torch.empty(len(vectors), dtype=torch.float64)
-    strength[places(batch.merchant_count, everyone, present)] = found.sum(2).double()[present]
+    strength[segment_positions(batch.merchant_count, everyone, present)] = found.sum(2).double()[present]
     return strength.numpy()
 
 

@@ -33,7 +33,7 @@ from benchmarks.folding.machine import PROJECT, machine
 from benchmarks.training.rows import AS_OF, END, Shape, draw, write
 from lbsf.config import load_config
 from lbsf.config.models import Config
-from lbsf.loading.packed import SECONDS_PER_DAY, PackedFolds
+from lbsf.folds.packed import SECONDS_PER_DAY, PackedFolds
 from lbsf.models.artifact import ModelCard, ThinFile, load_model, save_model
 from lbsf.models.lbsf import LBSF
 

@@ -17,11 +17,11 @@ from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
 from lbsf.errors import FindingError, InputError
+from lbsf.evaluation.reference import Reference
 from lbsf.monitoring.drift import count_inputs, drift_measures
 from lbsf.monitoring.findings import Measured, breaches
 from lbsf.monitoring.matured import matured_counts, matured_measures
 from lbsf.monitoring.migration import Migration, band_migration, earlier_nights, move_measures
-from lbsf.monitoring.reference import Reference
 from lbsf.monitoring.volumes import (
     delivery_measures,
     payment_measures,

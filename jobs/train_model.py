@@ -159,7 +159,7 @@ def _example(job: Job, version: int) -> pd.DataFrame:
     """A few folds in the form of the model's signature, without the users they belong to."""
     import pandas as pd
 
-    from lbsf.loading.packed import LIST_COLUMNS
+    from lbsf.folds.packed import LIST_COLUMNS
 
     rows = job.warehouse.read(EXAMPLES, version).filter("payments_kept > 0")
     rows = rows.orderBy("payments_kept", "user_id").limit(2)
@@ -202,9 +202,9 @@ def _evaluate(
     plan: TrainingPlan, baseline: dict[str, tuple[Floats, Floats]], scoring: ScoringConfig, tracked: Run
 ) -> dict[str, float]:
     """Metrics, tables and pictures of validation and the held-out splits, for LBSF and for LightGBM."""
-    from lbsf.training.curves import performance_figures, segment_figure
-    from lbsf.training.metrics import calibration_measures, evaluate
-    from lbsf.training.segments import FACTS, segment_metrics, segment_table, segment_users
+    from lbsf.evaluation.curves import performance_figures, segment_figure
+    from lbsf.evaluation.metrics import calibration_measures, evaluate
+    from lbsf.evaluation.segments import FACTS, segment_metrics, segment_table, segment_users
 
     metrics: dict[str, float] = {}
     for name in ("validation", *plan.held_out):
@@ -231,8 +231,8 @@ def _evaluate(
 
 def _save_reference(plan: TrainingPlan, thin_file: ThinFile, tracked: Run) -> None:
     """What inputs, and scores but for thin files, look like now: the nightly ones are held against it."""
+    from lbsf.evaluation.reference import REFERENCE, add, count, make_reference
     from lbsf.loading.petastorm_reader import every_user_once
-    from lbsf.monitoring.reference import REFERENCE, add, count, make_reference
 
     batches = every_user_once(plan.splits["train"].files, shard=0, shards=1, batch_users=plan.training.batch_users)
     with np.load(Path(plan.output) / "validation.npz", allow_pickle=False) as saved:

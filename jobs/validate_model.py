@@ -19,9 +19,9 @@ from lbsf.schemas import EXAMPLES
 from lbsf.tables import DataFile, spec_of
 
 if TYPE_CHECKING:
-    from lbsf.loading.packed import PackedFolds
+    from lbsf.evaluation.gate import Evidence, Verdict
+    from lbsf.folds.packed import PackedFolds
     from lbsf.tracking import RegisteredModel, Run
-    from lbsf.tracking.gate import Evidence, Verdict
 
 
 def run(job: Job) -> Summary:
@@ -31,9 +31,9 @@ def run(job: Job) -> Summary:
         InputError: there is no challenger, it reads other folds than the examples are, or it has no
             reference.json; there are no held-out rows, or they are of one class only.
     """
+    from lbsf.evaluation.gate import compare
     from lbsf.loading.petastorm_reader import every_user_once
     from lbsf.tracking import CHALLENGER, CHAMPION
-    from lbsf.tracking.gate import compare
 
     with job.step("validate_model") as summary:
         challenger, champion = job.tracker.fetch(CHALLENGER), job.tracker.find(CHAMPION)
@@ -83,11 +83,11 @@ def _evidence(
     job: Job, challenger: RegisteredModel, champion: RegisteredModel | None, rows: list[PackedFolds], spec: str
 ) -> Evidence:
     """Both models' probabilities of the same users, and what is known of these."""
+    from lbsf.evaluation.gate import Evidence
+    from lbsf.evaluation.reference import Reference
+    from lbsf.evaluation.segments import FACTS, describe, segment_users
     from lbsf.models.artifact import load_card, load_model, require_spec
     from lbsf.models.predict import predict_probabilities
-    from lbsf.monitoring.reference import Reference
-    from lbsf.tracking.gate import Evidence
-    from lbsf.training.segments import FACTS, describe, segment_users
 
     require_spec(load_card(challenger.folder), spec)
     facts = [describe(packed) for packed in rows]
@@ -113,7 +113,7 @@ def _evidence(
 
 def _log(verdict: Verdict, evidence: Evidence, split: str, tracked: Run) -> None:
     """The verdict, its tables and pictures; those of an earlier validation are replaced."""
-    from lbsf.training.curves import performance_figures, segment_figure
+    from lbsf.evaluation.curves import performance_figures, segment_figure
 
     tracked.metrics({f"gate.{name}": value for name, value in verdict.metrics.items()})
     tracked.document({"split": split, **verdict.document}, "gate.json")

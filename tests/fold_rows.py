@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from lbsf.config.models import FoldConfig, ModelConfig
-from lbsf.loading.packed import SECONDS_PER_DAY, PackedFolds
+from lbsf.folds.packed import SECONDS_PER_DAY, PackedFolds
 from lbsf.models.artifact import ModelCard, ThinFile
 from lbsf.models.lbsf import LBSF
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal, NamedTuple
 
 from lbsf.config.models import Config
-from lbsf.loading.views import FIELDS, PaymentField, View
+from lbsf.folds.views import FIELDS, PaymentField, View
 from lbsf.training.plan import Split, TrainingPlan
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.comparison.cells import DAYS, LONGEST
 from benchmarks.comparison.pictures import plot_epochs, plot_history, plot_labels
 from benchmarks.comparison.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_ON_ALL, Series, at, by_labels, models_of
-from lbsf.loading.views import FIELDS
+from lbsf.folds.views import FIELDS
 
 # Compared with all others, not with each other.
 OURS = ("lbsf", TAUGHT, TAUGHT_ON_ALL)

@@ -22,7 +22,7 @@ from ptls.nn import Head, RnnSeqEncoder, TrxEncoder
 from sklearn.metrics import roc_auc_score
 
 from lbsf.config.models import FoldConfig, ModelConfig, TrainingConfig
-from lbsf.loading.packed import SECONDS_PER_DAY, PackedFolds
+from lbsf.folds.packed import SECONDS_PER_DAY, PackedFolds
 
 TARGET = "target_default"
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from lbsf.models.batch import FoldBatch, owners, range_sum, starts
+from lbsf.models.batch import FoldBatch
 from lbsf.models.fields import DAY
 from lbsf.models.lbsf import LBSF
 from lbsf.models.merchants import MEMORIES, EachAlone, merchant_statistics
+from lbsf.models.segments import segment_starts, segment_sum
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ def pad(batch: FoldBatch) -> Padded:
     """The batch, padded; what a loader that pads would deliver."""
     users, merchants = len(batch), int(batch.merchant_count.max())
     payments = int(batch.merchant_len.max())
-    user, merchant = owners(batch.merchant_count), owners(batch.merchant_len)
-    place = user * merchants + torch.arange(len(user)) - starts(batch.merchant_count)[user]
-    cell = place[merchant] * payments + torch.arange(len(merchant)) - starts(batch.merchant_len)[merchant]
+    user, merchant = batch.user_of_merchant, batch.merchant_of_payment
+    place = user * merchants + torch.arange(len(user)) - segment_starts(batch.merchant_count)[user]
+    cell = place[merchant] * payments + torch.arange(len(merchant)) - segment_starts(batch.merchant_len)[merchant]
     size = users * merchants * payments
 
     def spread(values: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def pad(batch: FoldBatch) -> Padded:
     # The encoder holds an amount against the mean of its merchant: padding holds that mean, which changes nothing.
     amounts = torch.log1p(batch.amount_cents.abs() / 100.0)
     usual = torch.zeros(users * merchants).index_copy(
-        0, place, range_sum(amounts, merchant, len(user)) / batch.merchant_len
+        0, place, segment_sum(amounts, merchant, len(user)) / batch.merchant_len
     )
     filled = torch.expm1(usual).repeat_interleave(payments) * 100.0
     cells = replace(
@@ -85,12 +86,10 @@ class PaddedLBSF(nn.Module):
     def forward(self, batch: Padded) -> Tensor:
         """Logits of default, (n,)."""
         users, merchants, payments = batch.shape
-        merchant_of_cell = owners(batch.cells.merchant_len)
-        as_of = batch.packed.as_of.repeat_interleave(merchants * payments)
-        encoded = self.model.payments(batch.cells, merchant_of_cell, as_of)
+        encoded = self.model.payments(batch.cells)
         there = torch.zeros(len(encoded), dtype=torch.bool).index_fill(0, batch.cell, True).view(-1, payments)
         pooled = self._pooled(encoded.view(users * merchants, payments, -1), there)
-        tally = self._tally(batch, encoded, as_of, there)
+        tally = self._tally(batch, encoded, there)
         vectors = self._merchants(batch, pooled)
         everyone = torch.cat([self.model.user.expand(users, 1, -1), vectors.view(users, merchants, -1)], dim=1)
         present = torch.arange(merchants) < batch.packed.merchant_count[:, None]
@@ -107,19 +106,17 @@ class PaddedLBSF(nn.Module):
         values = encoder.value(payments).unflatten(2, (encoder.heads, -1)) * weights[:, :, :, None]
         return values.sum(1).flatten(1)
 
-    def _tally(self, batch: Padded, encoded: Tensor, as_of: Tensor, there: Tensor) -> Tensor:
+    def _tally(self, batch: Padded, encoded: Tensor, there: Tensor) -> Tensor:
         """(n, tallies) of (n x M x L, width) payments, (n x M, L) bool."""
         kinds = torch.relu(self.model.merchants.kinds(encoded)) * there.view(-1, 1)
-        age = ((as_of - batch.cells.paid_at).float() / DAY)[:, None] * there.view(-1, 1)
+        age = ((batch.cells.payment_as_of - batch.cells.paid_at).float() / DAY)[:, None] * there.view(-1, 1)
         parts = [kinds if days is None else kinds * torch.exp(-age / days) for days in MEMORIES]
         return torch.cat(parts, dim=1).view(batch.shape[0], -1, self.model.merchants.tallies).sum(1)
 
     def _merchants(self, batch: Padded, pooled: Tensor) -> Tensor:
         """(n x M, width): pooled payments, name and statistics, fused."""
         encoder, packed = self.model.merchants, batch.packed
-        merchant_of_payment = owners(packed.merchant_len)
-        as_of = packed.as_of.repeat_interleave(packed.merchant_count)[merchant_of_payment]
-        statistics = encoder.statistics(merchant_statistics(packed, merchant_of_payment, as_of))
+        statistics = encoder.statistics(merchant_statistics(packed))
         name = encoder.name(packed.merchant_token, packed.merchant_token_len)
         told = torch.cat([name, statistics], dim=1)
         spread = torch.zeros((len(pooled), told.shape[1])).index_copy(0, batch.place, told)

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lbsf.loading.packed import LIST_COLUMNS
+from lbsf.folds.packed import LIST_COLUMNS
 
 COLUMNS = ("as_of", "label", *LIST_COLUMNS)
 PASSES = 3

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lbsf.config.models import FoldConfig
-from lbsf.loading.packed import LIST_COLUMNS, SECONDS_PER_DAY
+from lbsf.folds.packed import LIST_COLUMNS, SECONDS_PER_DAY
 
 AS_OF = date(2025, 7, 1)
 END = (AS_OF - date(1970, 1, 1)).days * SECONDS_PER_DAY

@@ -14,8 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.training.padded import PaddedLBSF, pad
 from lbsf.config import load_config
-from lbsf.loading.packed import PackedFolds
-from lbsf.loading.views import View
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import View
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lbsf.baselines.habits import habit_features
 from lbsf.baselines.payments import Floats, UserPayments, ratio
-from lbsf.loading.packed import Ints, PackedFolds
+from lbsf.folds.packed import Ints, PackedFolds
 
 WINDOWS = (30, 60, 90, 180)
 # The last so many days are held against all days before them, where these are at least so many.

@@ -13,8 +13,8 @@ from scipy.special import expit
 
 from lbsf.baselines.aggregates import Vocabulary, aggregate_features
 from lbsf.errors import InputError
-from lbsf.loading.packed import LIST_COLUMNS, PackedFolds
-from lbsf.loading.views import View
+from lbsf.folds.packed import LIST_COLUMNS, PackedFolds
+from lbsf.folds.views import View
 
 Floats = npt.NDArray[np.float64]
 

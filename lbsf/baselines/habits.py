@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lbsf.baselines.payments import Floats, Numbers, UserPayments, ratio
-from lbsf.loading.packed import SECONDS_PER_DAY, Ints
+from lbsf.folds.packed import SECONDS_PER_DAY, Ints
 
 Bools = npt.NDArray[np.bool_]
 

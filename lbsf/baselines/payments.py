@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lbsf.loading.packed import SECONDS_PER_DAY, PackedFolds
+from lbsf.folds.packed import SECONDS_PER_DAY, PackedFolds
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -33,9 +33,8 @@ class UserPayments:
     def __init__(self, packed: PackedFolds):
         self.packed = packed
         self.users = len(packed)
-        self.user_of_merchant = np.repeat(np.arange(self.users), packed.merchant_count)
-        self.merchant = np.repeat(np.arange(len(packed.merchant_len)), packed.merchant_len)
-        self.user = self.user_of_merchant[self.merchant]
+        self.user_of_merchant = packed.user_of_merchant
+        self.merchant, self.user = packed.merchant_of_payment, packed.user_of_payment
         self.first = np.cumsum(packed.merchant_len) - packed.merchant_len
         self.age = (packed.as_of[self.user] - packed.paid_at) / SECONDS_PER_DAY
         self.amount = packed.amount_cents / 100.0

@@ -36,10 +36,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from lbsf.config.models import FoldConfig, ModelConfig
 from lbsf.errors import InputError
-from lbsf.models.batch import FoldBatch, owners, range_sum
+from lbsf.models.batch import FoldBatch
 from lbsf.models.fields import PaymentEncoder
 from lbsf.models.lbsf import RiskHead
-from lbsf.models.relations import RelationalLayer, in_order, like_sized, set_out
+from lbsf.models.relations import RelationalLayer
+from lbsf.models.segments import length_buckets, pad_segments, restore_order, segment_ids, segment_sum
 
 # A user's most recent payments that are read; very few users have more in half a year.
 LONGEST = 4096
@@ -86,13 +87,13 @@ class SequenceNetwork(nn.Module):
         """
         if bool((batch.merchant_count > 1).any()):
             raise InputError("a sequence model reads unfolded payments: set unfolded in the plan's view")
-        sequence = owners(batch.merchant_len)
-        as_of = torch.repeat_interleave(batch.as_of, batch.merchant_count)[sequence]
-        encoded = self.payments(batch, sequence, as_of)
-        lengths = range_sum(batch.merchant_len, owners(batch.merchant_count), len(batch))
+        encoded = self.payments(batch)
+        lengths = segment_sum(batch.merchant_len, batch.user_of_merchant, len(batch))
         vectors, lengths = _latest(encoded, lengths)
         groups = self.backbone.groups(lengths)
-        represented = in_order([self._user_vectors(*set_out(vectors, lengths, users)) for users in groups], groups)
+        represented = restore_order(
+            [self._user_vectors(*pad_segments(vectors, lengths, users)) for users in groups], groups
+        )
         logits: Tensor = self.head(represented).squeeze(1)
         return logits
 
@@ -123,7 +124,7 @@ class Backbone(nn.Module):
 
     def groups(self, lengths: Tensor) -> tuple[Tensor, ...]:
         """The positions of (n,) users by their payments, in groups that are padded together."""
-        return like_sized(lengths)
+        return length_buckets(lengths)
 
 
 class _Recurrent(Backbone):
@@ -291,7 +292,7 @@ def _depth(model: ModelConfig) -> int:
 
 def _latest(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The last LONGEST vectors of each user, of (P, width) vectors and (n,) lengths; and their number."""
-    user = owners(lengths)
+    user = segment_ids(lengths)
     from_last = torch.cumsum(lengths, 0)[user] - torch.arange(len(vectors), device=vectors.device)
     return vectors[from_last <= LONGEST], lengths.clamp(max=LONGEST)
 

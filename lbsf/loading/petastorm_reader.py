@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import LIST_COLUMNS, Ints, PackedFolds
+from lbsf.folds.packed import LIST_COLUMNS, Ints, PackedFolds
 
 # Petastorm's threads announce its use of deprecated PyArrow calls at every row group.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\b")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lbsf.config.models import FoldConfig, ModelConfig
 from lbsf.errors import InputError
-from lbsf.loading.packed import Ints
+from lbsf.folds.packed import Ints
 from lbsf.models.lbsf import LBSF
 
 WEIGHTS = "weights.safetensors"

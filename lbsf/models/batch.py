@@ -1,14 +1,16 @@
-"""A batch of folds as tensors, and the operations over its ranges."""
+"""A batch of folds as tensors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lbsf.loading.packed import PackedFolds
+from lbsf.folds.packed import PackedFolds
+from lbsf.models.segments import segment_ids, segment_sum
 
 
 @dataclass(frozen=True)
@@ -47,59 +49,43 @@ class FoldBatch:
         """The batch on another device."""
         return FoldBatch(**{name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()})
 
+    @cached_property
+    def user_of_merchant(self) -> Tensor:
+        """(M,) int64, the position of each merchant's user."""
+        return segment_ids(self.merchant_count)
+
+    @cached_property
+    def merchant_of_payment(self) -> Tensor:
+        """(P,) int64, the position of each payment's merchant."""
+        return segment_ids(self.merchant_len)
+
+    @cached_property
+    def user_of_payment(self) -> Tensor:
+        """(P,) int64, the position of each payment's user."""
+        return self.user_of_merchant[self.merchant_of_payment]
+
+    @cached_property
+    def payment_as_of(self) -> Tensor:
+        """(P,) int64, the end of the window of each payment's user, seconds since 1970-01-01 UTC."""
+        return self.as_of[self.user_of_payment]
+
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Those that are there, by name."""
+        """Return the tensors that are not None, by name."""
         return {f.name: tensor for f in fields(self) if (tensor := getattr(self, f.name)) is not None}
 
 
-def owners(lengths: Tensor) -> Tensor:
-    """Which range each element belongs to.
-
-    >>> owners(torch.tensor([2, 0, 1])).tolist()
-    [0, 0, 2]
-    """
-    return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-
-
-def starts(lengths: Tensor) -> Tensor:
-    """Where each range begins.
-
-    >>> starts(torch.tensor([2, 0, 1])).tolist()
-    [0, 2, 2]
-    """
-    return torch.cumsum(lengths, 0) - lengths
-
-
-def range_sum(values: Tensor, owner: Tensor, ranges: int) -> Tensor:
-    """Sums values (E, ...) over the range that owns each element; (ranges, ...). Empty ranges give 0."""
-    out = torch.zeros((ranges, *values.shape[1:]), dtype=values.dtype, device=values.device)
-    return out.index_add(0, owner, values)
-
-
-def range_softmax(scores: Tensor, owner: Tensor, ranges: int) -> Tensor:
-    """Softmax of scores (E, H) within each range, for each of H columns."""
-    # In float32 also where products are in bfloat16.
-    scores = scores.float()
-    # The shift is no part of the gradient: softmax does not depend on it.
-    index = owner[:, None].expand_as(scores)
-    peak = torch.full((ranges, scores.shape[1]), float("-inf"), dtype=scores.dtype, device=scores.device)
-    peak = peak.scatter_reduce(0, index, scores.detach(), "amax")
-    weights = torch.exp(scores - peak[owner])
-    return weights / range_sum(weights, owner, ranges)[owner]
-
-
 def keep_payments(batch: FoldBatch, keep: Tensor) -> FoldBatch:
-    """The batch with the chosen payments alone, (P,) bool; merchants that lose all of theirs go too."""
+    """Keep the chosen payments, (P,) bool, and drop merchants that lose all of theirs."""
     merchants = len(batch.merchant_len)
-    left = range_sum(keep.long(), owners(batch.merchant_len), merchants)
+    left = segment_sum(keep.long(), batch.merchant_of_payment, merchants)
     there = left > 0
-    words = keep[owners(batch.description_token_len)]
-    names = there[owners(batch.merchant_token_len)]
+    words = keep[segment_ids(batch.description_token_len)]
+    names = there[segment_ids(batch.merchant_token_len)]
     payments = {name: getattr(batch, name)[keep] for name in ("paid_at", "amount_cents", "category", "channel")}
     return replace(
         batch,
-        merchant_count=range_sum(there.long(), owners(batch.merchant_count), len(batch)),
+        merchant_count=segment_sum(there.long(), batch.user_of_merchant, len(batch)),
         merchant_len=left[there],
         merchant_token_len=batch.merchant_token_len[there],
         merchant_token=batch.merchant_token[names],

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lbsf.config.models import FoldConfig, ModelConfig
-from lbsf.models.batch import FoldBatch, range_sum, starts
+from lbsf.models.batch import FoldBatch
+from lbsf.models.segments import segment_starts, segment_sum
 
 DAY = 86_400
 
@@ -63,7 +64,7 @@ class TokenBag(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(W,) words cut by (E,) lengths -> (E, width)."""
-        pooled: Tensor = self.bag(tokens, starts(lengths))
+        pooled: Tensor = self.bag(tokens, segment_starts(lengths))
         if self.training and self.hidden:
             pooled = pooled * (torch.rand(len(pooled), 1, device=pooled.device) >= self.hidden)
         spread: Tensor = self.spread(pooled)
@@ -104,18 +105,9 @@ class PaymentEncoder(nn.Module):
         for table in (self.weekday, self.month_day):
             nn.init.normal_(table.weight, std=0.1)
 
-    def forward(self, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
-        """Encodes every payment of the batch.
-
-        Args:
-            batch: folds.
-            merchant_of_payment: (P,) which merchant each payment belongs to.
-            as_of: (P,) end of the window of each payment's user, seconds.
-
-        Returns:
-            (P, width).
-        """
-        mixed = self.numbers(self._numbers(batch, merchant_of_payment, as_of))
+    def forward(self, batch: FoldBatch) -> Tensor:
+        """Encode every payment of the batch; (P, width)."""
+        mixed = self.numbers(self._numbers(batch))
         days = torch.div(batch.paid_at, DAY, rounding_mode="floor")
         mixed = mixed + self.category(batch.category) + self.channel(batch.channel)
         mixed = mixed + self.hour((batch.paid_at - days * DAY) // 3_600)
@@ -125,18 +117,20 @@ class PaymentEncoder(nn.Module):
         encoded: Tensor = self.fuse(mixed)
         return encoded
 
-    def _numbers(self, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
+    def _numbers(self, batch: FoldBatch) -> Tensor:
         amount = batch.amount_cents.float() / 100.0
         size = torch.log1p(amount.abs())
         count = batch.merchant_len.float()
-        usual = range_sum(size, merchant_of_payment, len(count)) / count.clamp(min=1.0)
-        age = (as_of - batch.paid_at).float() / DAY
+        usual = segment_sum(size, batch.merchant_of_payment, len(count)) / count.clamp(min=1.0)
+        age = (batch.payment_as_of - batch.paid_at).float() / DAY
         gap = torch.zeros_like(age)
         gap[1:] = (batch.paid_at[1:] - batch.paid_at[:-1]).float() / DAY
         first = torch.zeros_like(age)
-        first[starts(batch.merchant_len)[batch.merchant_len > 0]] = 1.0
+        first[segment_starts(batch.merchant_len)[batch.merchant_len > 0]] = 1.0
         gap = torch.log1p((gap * (1.0 - first)).clamp(min=0.0))
-        singles = torch.stack([torch.sign(amount), size / 10.0, size - usual[merchant_of_payment], first, gap / 5.0], 1)
+        singles = torch.stack(
+            [torch.sign(amount), size / 10.0, size - usual[batch.merchant_of_payment], first, gap / 5.0], 1
+        )
         return torch.cat(
             [
                 piecewise_linear(size, self.amount_knots),

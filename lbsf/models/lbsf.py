@@ -9,10 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lbsf.config.models import FoldConfig, ModelConfig
-from lbsf.models.batch import FoldBatch, owners, range_sum
+from lbsf.models.batch import FoldBatch
 from lbsf.models.fields import PaymentEncoder
 from lbsf.models.merchants import MerchantEncoder
-from lbsf.models.relations import RelationalLayer, in_order, like_sized, places, set_out
+from lbsf.models.relations import RelationalLayer
+from lbsf.models.segments import (
+    length_buckets,
+    pad_segments,
+    restore_order,
+    segment_ids,
+    segment_positions,
+    segment_sum,
+)
 
 # Brings the sum over a usual number of merchants to the size of their mean.
 MERCHANTS_SCALE = 32.0
@@ -80,9 +88,9 @@ class LBSF(nn.Module):
         """(M, width) merchants after they have looked at each other; (n, features) users."""
         vectors, tally = self._parts_and_tally(self.merchant_vectors(batch), batch.merchant_count)
         groups = list(self._groups(vectors, batch.merchant_count))
-        related = in_order(
+        related = restore_order(
             [everyone[:, 1:][present] for _, everyone, present in groups],
-            [places(batch.merchant_count, users, present) for users, _, present in groups],
+            [segment_positions(batch.merchant_count, users, present) for users, _, present in groups],
         )
         return related, self._pooled(groups, tally)
 
@@ -94,25 +102,22 @@ class LBSF(nn.Module):
     def _parts_and_tally(self, merchants: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         """(M, width + tallies) merchants -> (M, width) what looks at others, (n, tallies) users."""
         vectors, tallies = self.parts(merchants)
-        return vectors, range_sum(tallies, owners(count), len(count))
+        return vectors, segment_sum(tallies, segment_ids(count), len(count))
 
     def _groups(self, vectors: Tensor, count: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Groups of users with like many merchants: (g,) users, their (g, 1 + K, width) vectors, (g, K) bool."""
-        for users in like_sized(count):
-            dense, present = set_out(vectors, count, users)
+        for users in length_buckets(count):
+            dense, present = pad_segments(vectors, count, users)
             yield users, self.related(dense, present), present
 
     def _pooled(self, groups: Sequence[tuple[Tensor, Tensor, Tensor]], tally: Tensor) -> Tensor:
         """(n, features), users in their order."""
         parts = [self.pool(everyone, present, tally[users]) for users, everyone, present in groups]
-        return in_order(parts, [users for users, _, _ in groups])
+        return restore_order(parts, [users for users, _, _ in groups])
 
     def merchant_vectors(self, batch: FoldBatch) -> Tensor:
         """(M, width + tallies): each merchant from its own payments alone."""
-        merchant_of_payment = owners(batch.merchant_len)
-        as_of = torch.repeat_interleave(batch.as_of, batch.merchant_count)[merchant_of_payment]
-        encoded = self.payments(batch, merchant_of_payment, as_of)
-        vectors: Tensor = self.merchants(encoded, batch, merchant_of_payment, as_of)
+        vectors: Tensor = self.merchants(self.payments(batch), batch)
         return vectors
 
     def parts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ def logits_without_each(
 
     Args:
         model: the network, in evaluation mode.
-        vectors: (n, K, width + tallies) merchants, as set_out gives them.
+        vectors: (n, K, width + tallies) merchants, padded by pad_segments.
         present: (n, K) bool, where a merchant is.
         at_once: vectors that are held at once, about.
         first: only so many merchants of each user are left out, those that stand first; None: all.

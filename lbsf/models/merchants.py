@@ -6,9 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from lbsf.config.models import ModelConfig
-from lbsf.models.batch import FoldBatch, range_softmax, range_sum, starts
+from lbsf.models.batch import FoldBatch
 from lbsf.models.fields import DAY, TokenBag, day_of_month
-from lbsf.models.relations import RelationalLayer, in_order, like_sized, places, set_out
+from lbsf.models.relations import RelationalLayer
+from lbsf.models.segments import (
+    length_buckets,
+    pad_segments,
+    restore_order,
+    segment_positions,
+    segment_softmax,
+    segment_starts,
+    segment_sum,
+)
 
 # What counts as recent, against which a merchant's earlier payments are held.
 RECENT_DAYS = 60
@@ -42,24 +51,24 @@ class MerchantEncoder(nn.Module):
         self.fuse = nn.Sequential(nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, payments: Tensor, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
-        """Pools (P, width) payment vectors to (M, width + tallies) merchant vectors; as_of: (P,) seconds."""
-        merchants = len(batch.merchant_len)
+    def forward(self, payments: Tensor, batch: FoldBatch) -> Tensor:
+        """Pool (P, width) payment vectors to (M, width + tallies) merchant vectors."""
+        merchants, merchant_of_payment = len(batch.merchant_len), batch.merchant_of_payment
         payments = self.sequence(payments, batch.merchant_len)
-        weights = range_softmax(self.score(payments), merchant_of_payment, merchants)
+        weights = segment_softmax(self.score(payments), merchant_of_payment, merchants)
         values = self.value(payments).unflatten(1, (self.heads, -1)) * weights[:, :, None]
-        pooled = range_sum(values.flatten(1), merchant_of_payment, merchants)
+        pooled = segment_sum(values.flatten(1), merchant_of_payment, merchants)
         name = self.name(batch.merchant_token, batch.merchant_token_len)
-        statistics = self.statistics(merchant_statistics(batch, merchant_of_payment, as_of))
+        statistics = self.statistics(merchant_statistics(batch))
         fused = self.norm(self.fuse(torch.cat([pooled, name, statistics], dim=1)))
-        return torch.cat([fused, self._tally(payments, batch, merchant_of_payment, as_of)], dim=1)
+        return torch.cat([fused, self._tally(payments, batch)], dim=1)
 
-    def _tally(self, payments: Tensor, batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
+    def _tally(self, payments: Tensor, batch: FoldBatch) -> Tensor:
         """(M, tallies)."""
         kinds = torch.relu(self.kinds(payments))
-        age = ((as_of - batch.paid_at).float() / DAY)[:, None]
+        age = ((batch.payment_as_of - batch.paid_at).float() / DAY)[:, None]
         parts = [kinds if days is None else kinds * torch.exp(-age / days) for days in MEMORIES]
-        return range_sum(torch.cat(parts, dim=1), merchant_of_payment, len(batch.merchant_len))
+        return segment_sum(torch.cat(parts, dim=1), batch.merchant_of_payment, len(batch.merchant_len))
 
 
 def _sequence(model: ModelConfig) -> nn.Module:
@@ -90,11 +99,11 @@ class WithinMerchant(nn.Module):
         if not len(payments):
             return payments
         parts, found = [], []
-        for merchants in like_sized(lengths):
-            dense, present = set_out(payments, lengths, merchants)
+        for merchants in length_buckets(lengths):
+            dense, present = pad_segments(payments, lengths, merchants)
             parts.append(self.layer(dense, present)[present])
-            found.append(places(lengths, merchants, present))
-        return in_order(parts, found)
+            found.append(segment_positions(lengths, merchants, present))
+        return restore_order(parts, found)
 
 
 class Recurrent(nn.Module):
@@ -111,34 +120,32 @@ class Recurrent(nn.Module):
         return out
 
 
-def merchant_statistics(batch: FoldBatch, merchant_of_payment: Tensor, as_of: Tensor) -> Tensor:
+def merchant_statistics(batch: FoldBatch) -> Tensor:
     """Frequency, recency, beat, level, what changed and the months of each merchant's payments.
 
     Args:
-        batch: folds.
-        merchant_of_payment: (P,) which merchant each payment belongs to.
-        as_of: (P,) end of the window of each payment's user, seconds.
+        batch: folds with M merchants.
 
     Returns:
         (M, STATISTICS).
     """
-    merchants = len(batch.merchant_len)
+    merchants, merchant_of_payment = len(batch.merchant_len), batch.merchant_of_payment
     count = batch.merchant_len.float()
-    first = starts(batch.merchant_len)
+    first = segment_starts(batch.merchant_len)
 
     def mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
         """Mean of (P,) values over each merchant's payments, or over those of weight 1; 0 where none is."""
         if weight is None:
-            return range_sum(values, merchant_of_payment, merchants) / count
-        total = range_sum(weight, merchant_of_payment, merchants)
-        return range_sum(values * weight, merchant_of_payment, merchants) / total.clamp(min=1.0)
+            return segment_sum(values, merchant_of_payment, merchants) / count
+        total = segment_sum(weight, merchant_of_payment, merchants)
+        return segment_sum(values * weight, merchant_of_payment, merchants) / total.clamp(min=1.0)
 
-    age = (as_of - batch.paid_at).float() / DAY
+    age = (batch.payment_as_of - batch.paid_at).float() / DAY
     newest, oldest = age[first + batch.merchant_len - 1], age[first]
     amount = batch.amount_cents.float() / 100.0
     size = torch.log1p(amount.abs())
     late = (age <= RECENT_DAYS).float()
-    late_count = range_sum(late, merchant_of_payment, merchants)
+    late_count = segment_sum(late, merchant_of_payment, merchants)
     both = ((late_count > 0) & (late_count < count)).float()
     # A bill that is paid later each month drifts within its month; so does the time of day.
     days = torch.div(batch.paid_at, DAY, rounding_mode="floor")
@@ -150,7 +157,7 @@ def merchant_statistics(batch: FoldBatch, merchant_of_payment: Tensor, as_of: Te
     gap = (oldest - newest) / (count - 1.0).clamp(min=1.0)
     month = torch.div(age, DAYS_A_MONTH, rounding_mode="floor").long().clamp(0, MONTHS - 1)
     month_of_merchant = merchant_of_payment * MONTHS + month
-    by_month = range_sum(torch.stack([torch.ones_like(age), amount.abs()], 1), month_of_merchant, merchants * MONTHS)
+    by_month = segment_sum(torch.stack([torch.ones_like(age), amount.abs()], 1), month_of_merchant, merchants * MONTHS)
     statistics = torch.stack(
         [
             torch.log1p(count),

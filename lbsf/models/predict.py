@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lbsf.loading.packed import PackedFolds
+from lbsf.folds.packed import PackedFolds
 from lbsf.models.artifact import ModelCard
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lbsf.config.models import FoldConfig
-from lbsf.models.batch import FoldBatch, keep_payments, owners, range_sum
+from lbsf.models.batch import FoldBatch, keep_payments
 from lbsf.models.fields import DAY
 from lbsf.models.lbsf import LBSF
+from lbsf.models.segments import segment_ids, segment_sum
 
 AHEAD_DAYS = 30
 # How many days before as_of the days ahead may end; drawn anew for each batch.
@@ -53,13 +54,12 @@ class VisitsAhead(Pretraining):
         """The loss of a batch, a scalar; the end of the days ahead is drawn from torch's generator."""
         back = int(torch.randint(0, ENDS_BEFORE + 1, (1,)))
         now = batch.as_of - (back + AHEAD_DAYS) * DAY
-        merchant = owners(batch.merchant_len)
-        user = owners(batch.merchant_count)[merchant]
+        merchant, user = batch.merchant_of_payment, batch.user_of_payment
         past = batch.paid_at < now[user]
         ahead = ~past & (batch.paid_at < now[user] + AHEAD_DAYS * DAY)
-        visits = range_sum(ahead.float(), merchant, len(batch.merchant_len))
-        known = range_sum(past.long(), merchant, len(batch.merchant_len)) > 0
-        of_category = range_sum(ahead.float(), user * self.buckets + batch.category, len(batch) * self.buckets)
+        visits = segment_sum(ahead.float(), merchant, len(batch.merchant_len))
+        known = segment_sum(past.long(), merchant, len(batch.merchant_len)) > 0
+        of_category = segment_sum(ahead.float(), user * self.buckets + batch.category, len(batch) * self.buckets)
         merchants, users = self.network.related_to_users(replace(keep_payments(batch, past), as_of=now))
         by_merchant = F.poisson_nll_loss(self.visits(merchants).squeeze(1), visits[known], reduction="sum")
         by_category = F.poisson_nll_loss(self.categories(users), of_category.view(len(batch), -1), reduction="sum")
@@ -81,7 +81,7 @@ class MaskedFields(Pretraining):
         """The loss of a batch, a scalar; which payments are hidden is drawn from torch's generator."""
         hidden = torch.rand(len(batch.paid_at)).to(batch.paid_at.device) < MASKED_SHARE
         shown = (~hidden).long()
-        keep_words = ~hidden[owners(batch.description_token_len)]
+        keep_words = ~hidden[segment_ids(batch.description_token_len)]
         masked = replace(
             batch,
             amount_cents=batch.amount_cents * shown,
@@ -91,8 +91,7 @@ class MaskedFields(Pretraining):
             description_token=batch.description_token[keep_words],
         )
         merchants, users = self.network.related_to_users(masked)
-        merchant = owners(batch.merchant_len)[hidden]
-        user = owners(batch.merchant_count)[merchant]
+        merchant, user = batch.merchant_of_payment[hidden], batch.user_of_payment[hidden]
         context = torch.cat([merchants[merchant], users[user, : merchants.shape[1]]], dim=1)
         size = torch.log1p(batch.amount_cents[hidden].float().abs() / 100.0)
         parts = [

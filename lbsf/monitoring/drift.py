@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from lbsf.config.models import MonitoringConfig
-from lbsf.loading.packed import LIST_COLUMNS, Ints, PackedFolds
+from lbsf.evaluation.reference import CODES, NUMBERS, Bins, Counts, Reference, add, count, drift, score_drift
+from lbsf.folds.packed import LIST_COLUMNS, Ints, PackedFolds
 from lbsf.monitoring.findings import Measured, at_most, shown
-from lbsf.monitoring.reference import CODES, NUMBERS, Bins, Counts, Reference, add, count, drift, score_drift
 
 COUNTED = StructType(
     [
@@ -25,7 +25,7 @@ COUNTED = StructType(
 
 
 def count_inputs(folds: DataFrame) -> Counts:
-    """Counts of every input of these folds, as lbsf.monitoring.reference.count makes them.
+    """Counts of every input of these folds, as lbsf.evaluation.reference.count makes them.
 
     Each task counts its own folds; Spark adds the tasks' counts, so the driver sees each bin once however many
     folds there are.

@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lbsf.config.models import MonitoringConfig
+from lbsf.evaluation.delong import auc_interval
+from lbsf.evaluation.metrics import evaluate
 from lbsf.monitoring.findings import Measured, at_least, shown, within
-from lbsf.training.delong import auc_interval
-from lbsf.training.metrics import evaluate
 
 
 def matured_counts(labels: DataFrame, scores: DataFrame, as_of: date, limits: MonitoringConfig) -> pd.DataFrame:

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lbsf.loading.packed import Ints, PackedFolds
-from lbsf.loading.views import keep_payments
+from lbsf.folds.packed import Ints, PackedFolds
+from lbsf.folds.views import keep_payments
 from lbsf.models.artifact import ModelCard, require_thin_file
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.models.leave_one_out import logits_with_others_as_they_are, logits_without_each
-from lbsf.models.relations import places, set_out
+from lbsf.models.segments import pad_segments, segment_positions
 from lbsf.scoring.fields import Floats, logits_without_fields, strongest_field
 
 # Merchant vectors that pass through the network at once: bounds the memory, and fits a core's cache.
@@ -80,7 +80,7 @@ def score_batch(
     """
     model.eval()
     thin_file = require_thin_file(card)
-    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
+    user = packed.user_of_merchant
     thin = thin_file.covers(packed.payments_of_users, packed.merchant_count)
     with torch.inference_mode():
         batch = FoldBatch.from_packed(packed)
@@ -107,8 +107,7 @@ def _log_odds(card: ModelCard, difference: Tensor) -> Floats:
 def _newest(model: LBSF, card: ModelCard, packed: PackedFolds, logits: Tensor, since: int) -> tuple[Ints, Floats]:
     """Of each user, payments from `since` on and what they do to the log-odds: (n,), (n,)."""
     new = packed.paid_at >= since
-    payer = np.repeat(np.repeat(np.arange(len(packed)), packed.merchant_count), packed.merchant_len)
-    count = np.bincount(payer[new], minlength=len(packed)).astype(np.int64)
+    count = np.bincount(packed.user_of_payment[new], minlength=len(packed)).astype(np.int64)
     did = np.zeros(len(packed))
     # Most users paid nothing since last night: nothing is worked out again for them.
     chosen = np.flatnonzero(count)
@@ -141,7 +140,7 @@ def leave_one_out(
     while position < len(order):
         longest = int(merchant_count[order[position]])
         users = order[position : position + max(1, VECTORS_AT_ONCE // (longest + 1) ** 2)]
-        merchants, there = set_out(vectors, merchant_count, users)
+        merchants, there = pad_segments(vectors, merchant_count, users)
         logits[users], guess = logits_with_others_as_they_are(model, merchants, there)
         strength = (logits[users][:, None] - guess).abs().masked_fill(~there, -1.0)
         best = torch.argsort(strength, dim=1, descending=True, stable=True)
@@ -149,7 +148,7 @@ def leave_one_out(
         without = logits_without_each(model, merchants[row, best], there[row, best], VECTORS_AT_ONCE, candidates)
         found = torch.zeros_like(guess)
         found[row, best[:, : without.shape[1]]] = logits[users][:, None] - without
-        moved[places(merchant_count, users, there)] = found[there]
+        moved[segment_positions(merchant_count, users, there)] = found[there]
         position += len(users)
     return logits, moved
 

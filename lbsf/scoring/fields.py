@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lbsf.loading.packed import SECONDS_PER_DAY, Ints, PackedFolds
-from lbsf.loading.views import blank, merchants_alone
+from lbsf.folds.packed import SECONDS_PER_DAY, Ints, PackedFolds
+from lbsf.folds.views import blank, merchants_alone
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.schemas.scores import REASON_FIELDS
@@ -39,9 +39,8 @@ def logits_without_fields(
     """
     if not len(merchants):
         return torch.zeros((0, len(REASON_FIELDS)))
-    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
     first = np.cumsum(packed.merchant_count) - packed.merchant_count
-    owner = user[merchants]
+    owner = packed.user_of_merchant[merchants]
     count = packed.merchant_count[owner]
     # Of each changed merchant, where its user's merchants stand, and its own place among them.
     begins = np.cumsum(count) - count
@@ -80,7 +79,7 @@ def strongest_field(moved: Floats, contribution: Floats) -> Ints:
 
 def usual_cents(packed: PackedFolds) -> Ints:
     """The median absolute amount of each user's payments, (n,); 0 without any."""
-    user = np.repeat(np.repeat(np.arange(len(packed)), packed.merchant_count), packed.merchant_len)
+    user = packed.user_of_payment
     size = np.abs(packed.amount_cents)
     ordered = size[np.lexsort((size, user))]
     count = np.bincount(user, minlength=len(packed))

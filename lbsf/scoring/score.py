@@ -23,7 +23,7 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from lbsf.loading.packed import LIST_COLUMNS, SECONDS_PER_DAY, PackedFolds
+from lbsf.folds.packed import LIST_COLUMNS, SECONDS_PER_DAY, PackedFolds
 from lbsf.models.artifact import CARD, WEIGHTS, ModelCard, load_model
 from lbsf.models.lbsf import LBSF
 from lbsf.schemas.scores import REASON, REASON_FIELDS

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from lbsf.loading.packed import SECONDS_PER_DAY, Ints, PackedFolds
+from lbsf.folds.packed import SECONDS_PER_DAY, Ints, PackedFolds
 from lbsf.schemas.scores import REASON_FIELDS
 from lbsf.scoring.fields import NO_FIELD, Floats, usual_cents
 
@@ -33,13 +33,12 @@ def reason_texts(
     Returns:
         R texts. Amounts are in the payments' own currency, without signs; days are UTC.
     """
-    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
     begin = np.cumsum(packed.merchant_len) - packed.merchant_len
     usual = usual_cents(packed)
     texts = []
     for position, merchant in enumerate(merchants.tolist()):
         visits = slice(begin[merchant], begin[merchant] + packed.merchant_len[merchant])
-        owner = user[merchant]
+        owner = packed.user_of_merchant[merchant]
         paid_at, cents = packed.paid_at[visits], packed.amount_cents[visits]
         verb = "Raises" if contribution[position] > 0 else "Lowers"
         why = _why(int(field[position]), paid_at, cents, int(packed.as_of[owner]), int(usual[owner]))

@@ -12,7 +12,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
-from lbsf.loading.packed import LIST_COLUMNS, PackedFolds
+from lbsf.folds.packed import LIST_COLUMNS, PackedFolds
 from lbsf.models.artifact import load_model, require_spec
 from lbsf.models.batch import FoldBatch
 

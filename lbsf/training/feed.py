@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
-from lbsf.loading.packed import PackedFolds
-from lbsf.loading.views import View
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import View
 from lbsf.models.batch import FoldBatch
 
 

@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import Ints, PackedFolds
+from lbsf.evaluation.metrics import Floats, evaluate, fit_calibration
+from lbsf.evaluation.segments import FACTS, describe
+from lbsf.folds.packed import Ints, PackedFolds
 from lbsf.loading.petastorm_reader import every_user_once, train_batches
 from lbsf.models.artifact import ModelCard, save_model
 from lbsf.models.batch import FoldBatch
@@ -23,10 +25,8 @@ from lbsf.training import distributed
 from lbsf.training.checkpoint import Checkpoint, Progress, Tensors, load_checkpoint, save_checkpoint
 from lbsf.training.feed import Feed
 from lbsf.training.inputs import data_digest
-from lbsf.training.metrics import Floats, evaluate, fit_calibration
 from lbsf.training.objectives import DEFAULT, build_objective
 from lbsf.training.plan import TrainingPlan
-from lbsf.training.segments import FACTS, describe
 from lbsf.training.weights import averaged_copy, starting_weights
 
 Event = dict[str, Any]
@@ -38,7 +38,7 @@ class Predictions:
 
     Attributes:
         label, logit: (n,) float64 each.
-        facts: (n,) int64 each, what lbsf.training.segments.describe tells of the users.
+        facts: (n,) int64 each, what lbsf.evaluation.segments.describe tells of the users.
     """
 
     label: Floats

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from lbsf.config.models import FoldConfig, ModelConfig, TrainingConfig
-from lbsf.loading.views import View
+from lbsf.folds.views import View
 
 
 class Split(BaseModel):

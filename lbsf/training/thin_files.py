@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lbsf.loading.packed import Ints
+from lbsf.folds.packed import Ints
 from lbsf.models.artifact import ThinFile, thin_files
 
 # The overall default rate counts as much as so many thin files: few of them say little of their own rate.

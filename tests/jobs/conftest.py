@@ -9,10 +9,10 @@ from pyspark.sql import SparkSession
 
 from jobs.common import Job
 from lbsf.config import load_config
-from lbsf.loading.packed import LIST_COLUMNS
+from lbsf.evaluation.reference import count, make_reference
+from lbsf.folds.packed import LIST_COLUMNS
 from lbsf.models.artifact import save_model
 from lbsf.models.predict import predict_probabilities
-from lbsf.monitoring.reference import count, make_reference
 from lbsf.tracking import Tracker
 
 CHAMPION_METRICS = {

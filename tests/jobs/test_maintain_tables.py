@@ -26,7 +26,7 @@ from jobs import fold_payments, maintain_tables
 from jobs.common import Job
 from lbsf.config import load_config
 from lbsf.errors import InputError
-from lbsf.loading.packed import LIST_COLUMNS
+from lbsf.folds.packed import LIST_COLUMNS
 from lbsf.models.artifact import save_model
 from lbsf.schemas import EXAMPLES, FOLDS, PAYMENTS, SCORES, Column, TableSchema
 from lbsf.tables import Maintained, maintain

@@ -18,9 +18,9 @@ from score_rows import score_frame, score_row
 from jobs import monitor_scores
 from jobs.common import Job
 from lbsf.errors import InputError
-from lbsf.loading.packed import LIST_COLUMNS
+from lbsf.evaluation.reference import CODES, NUMBERS, Reference, count, make_reference
+from lbsf.folds.packed import LIST_COLUMNS
 from lbsf.models.artifact import save_model
-from lbsf.monitoring.reference import CODES, NUMBERS, Reference, count, make_reference
 from lbsf.schemas import BAND_MIGRATION, FOLDS, LABELS, PAYMENTS, PAYMENTS_QUARANTINE, SCORE_MONITORING, SCORES
 from lbsf.schemas.scores import THIN_BAND
 

@@ -17,10 +17,10 @@ from fold_rows import FOLD, Row, pack, small_model
 from jobs import promote_model, validate_model
 from jobs.common import Job
 from lbsf.errors import InputError
-from lbsf.loading.packed import LIST_COLUMNS
+from lbsf.evaluation.reference import count, make_reference
+from lbsf.folds.packed import LIST_COLUMNS
 from lbsf.models.artifact import save_model
 from lbsf.models.predict import predict_probabilities
-from lbsf.monitoring.reference import count, make_reference
 from lbsf.schemas import EXAMPLES
 from lbsf.tracking import CHALLENGER, CHAMPION, RegisteredModel
 

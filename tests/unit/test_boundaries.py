@@ -39,6 +39,10 @@ def test_the_tree_keeps_its_boundaries() -> None:
         ("pure-data", "lbsf/folding/planted.py", "from lbsf.models import batch"),
         ("pure-models", "lbsf/models/planted.py", "from pyspark.sql import DataFrame"),
         ("pure-models", "lbsf/models/planted.py", "import lbsf.session"),  # imports pyspark in its turn
+        ("pure-evaluation", "lbsf/folds/planted.py", "from pyspark.sql import DataFrame"),
+        ("pure-evaluation", "lbsf/evaluation/planted.py", "import lbsf.tracking"),  # imports mlflow in its turn
+        ("who-judges", "lbsf/monitoring/planted.py", "from lbsf.training import thin_files"),
+        ("who-judges", "lbsf/tracking/planted.py", "import lbsf.training.plan"),
         ("petastorm", "lbsf/training/planted.py", "from petastorm import make_batch_reader"),
         ("petastorm", "jobs/planted.py", "import petastorm.reader"),
         ("horovod", "lbsf/training/planted.py", "import horovod.torch as hvd"),

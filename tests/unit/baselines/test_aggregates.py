@@ -12,8 +12,8 @@ import pytest
 from fold_rows import AS_OF, fold_row, pack, payment, random_rows
 
 from lbsf.baselines.aggregates import Vocabulary, aggregate_features
-from lbsf.loading.packed import PackedFolds
-from lbsf.loading.views import FIELDS, View
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import FIELDS, View
 
 DAY = 86_400
 NAN = float("nan")

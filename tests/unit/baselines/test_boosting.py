@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from lbsf.baselines.boosting import predict, probabilities_by_split, train_boosting
 from lbsf.errors import InputError
-from lbsf.loading.packed import PackedFolds
-from lbsf.loading.views import View
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import View
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

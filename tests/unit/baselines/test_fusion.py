@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from lbsf.baselines.boosting import BoostingModel, labels_of, log_odds, predict, train_boosting
 from lbsf.baselines.fusion import Fusion, weigh
 from lbsf.errors import InputError
-from lbsf.loading.packed import PackedFolds
+from lbsf.folds.packed import PackedFolds
 from lbsf.models.batch import FoldBatch
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from lbsf.baselines import sequences
 from lbsf.baselines.sequences import BACKBONES, CHUNK, SequenceNetwork
 from lbsf.errors import InputError
-from lbsf.loading.packed import PackedFolds
-from lbsf.loading.views import View
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import View
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from petastorm.workers_pool.thread_pool import ThreadPool
 
 from lbsf.errors import InputError
+from lbsf.folds.packed import PackedFolds
 from lbsf.loading import petastorm_reader
-from lbsf.loading.packed import PackedFolds
 from lbsf.loading.petastorm_reader import deal_evenly, every_user_once, read_row_groups, train_batches
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.models.leave_one_out import logits_with_others_as_they_are, logits_without_each
-from lbsf.models.relations import set_out
+from lbsf.models.segments import pad_segments
 
 
 def merchants(model: LBSF) -> tuple[Tensor, Tensor]:
     rows = [fold_row("none", {}), fold_row("one", {"m": [payment(3)]}), *random_rows(10, seed=1)]
     batch = FoldBatch.from_packed(pack(rows))
-    return set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
+    return pad_segments(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
 
 
 def masked(model: LBSF, vectors: Tensor, present: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def test_no_merchant_at_all() -> None:
     model, _ = small_model()
     batch = FoldBatch.from_packed(pack([fold_row("a", {}), fold_row("b", {})]))
     with torch.inference_mode():
-        vectors, present = set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
+        vectors, present = pad_segments(model.merchant_vectors(batch), batch.merchant_count, torch.arange(len(batch)))
         assert logits_without_each(model, vectors, present, 100).shape == (2, 0)
 
 
@@ -66,7 +66,7 @@ def test_with_others_as_they_are_it_is_exact_where_nobody_looks_at_others() -> N
     packed = pack(random_rows(12, seed=5))
     with torch.inference_mode():
         batch = FoldBatch.from_packed(packed)
-        vectors, present = set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(12))
+        vectors, present = pad_segments(model.merchant_vectors(batch), batch.merchant_count, torch.arange(12))
         logits, guess = logits_with_others_as_they_are(model, vectors, present)
         exact = logits_without_each(model, vectors, present, 10**6)
         assert logits.tolist() == pytest.approx(model(batch).tolist(), abs=1e-5)
@@ -77,6 +77,6 @@ def test_only_the_first_merchants_are_left_out() -> None:
     model, _ = small_model()
     batch = FoldBatch.from_packed(pack(random_rows(6, seed=6)))
     with torch.inference_mode():
-        vectors, present = set_out(model.merchant_vectors(batch), batch.merchant_count, torch.arange(6))
+        vectors, present = pad_segments(model.merchant_vectors(batch), batch.merchant_count, torch.arange(6))
         whole = logits_without_each(model, vectors, present, 10**6)
         assert torch.equal(logits_without_each(model, vectors, present, 10**6, first=2), whole[:, :2])

@@ -13,12 +13,13 @@ from fold_rows import FOLD, MODEL, fold_row, pack, payment, random_rows, small_m
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lbsf.loading.packed import PackedFolds, gather_ranges
-from lbsf.models.batch import FoldBatch, range_softmax
+from lbsf.folds.packed import PackedFolds, gather_segments
+from lbsf.models.batch import FoldBatch
 from lbsf.models.fields import TokenBag, day_of_month
 from lbsf.models.lbsf import LBSF, MERCHANTS_SCALE
 from lbsf.models.merchants import MEMORIES, Recurrent, WithinMerchant, merchant_statistics
 from lbsf.models.relations import RelationalLayer
+from lbsf.models.segments import segment_softmax
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -30,19 +31,19 @@ def score(model: LBSF, packed: PackedFolds) -> Tensor:
 
 def reorder(packed: PackedFolds, merchants: np.ndarray[Any, Any]) -> PackedFolds:
     """One user's fold with its merchants in another order."""
-    payments = gather_ranges(packed.merchant_len, merchants)
+    payments = gather_segments(packed.merchant_len, merchants)
     return PackedFolds(
         as_of=packed.as_of,
         merchant_count=packed.merchant_count,
         merchant_len=packed.merchant_len[merchants],
         merchant_token_len=packed.merchant_token_len[merchants],
-        merchant_token=packed.merchant_token[gather_ranges(packed.merchant_token_len, merchants)],
+        merchant_token=packed.merchant_token[gather_segments(packed.merchant_token_len, merchants)],
         paid_at=packed.paid_at[payments],
         amount_cents=packed.amount_cents[payments],
         category=packed.category[payments],
         channel=packed.channel[payments],
         description_token_len=packed.description_token_len[payments],
-        description_token=packed.description_token[gather_ranges(packed.description_token_len, payments)],
+        description_token=packed.description_token[gather_segments(packed.description_token_len, payments)],
     )
 
 
@@ -124,8 +125,7 @@ def plain_merchant(model: LBSF, one: PackedFolds) -> tuple[Tensor, Tensor]:
     """One merchant's vector: softmax over its payments, head by head; its name; its statistics. And its tallies."""
     batch = FoldBatch.from_packed(one)
     payments = len(batch.paid_at)
-    owner, as_of = torch.zeros(payments, dtype=torch.long), batch.as_of.expand(payments)
-    encoded = model.payments(batch, owner, as_of)
+    encoded = model.payments(batch)
     encoder = model.merchants
     encoded = plain_sequence(encoder.sequence, encoded)
     weights = torch.softmax(encoder.score(encoded), dim=0)
@@ -133,7 +133,7 @@ def plain_merchant(model: LBSF, one: PackedFolds) -> tuple[Tensor, Tensor]:
     pooled = sum(weights[place][:, None] * values[place] for place in range(payments)).flatten()
     words = [encoder.name.spread.weight @ encoder.name.bag.weight[word] for word in batch.merchant_token.tolist()]
     name = torch.stack(words).mean(0) if words else torch.zeros_like(pooled)
-    statistics = encoder.statistics(merchant_statistics(batch, owner, as_of))[0]
+    statistics = encoder.statistics(merchant_statistics(batch))[0]
     kinds = [encoder.kinds(payment).clamp(min=0) for payment in encoded]
     ages = [(batch.as_of[0] - paid_at).item() / 86_400 for paid_at in batch.paid_at]
     forgetting = [[1.0 if days is None else math.exp(-age / days) for age in ages] for days in MEMORIES]
@@ -177,7 +177,7 @@ def test_dropout_is_off_in_evaluation() -> None:
 
 def test_a_softmax_stands_within_its_range() -> None:
     scores = torch.tensor([[1000.0], [1000.0], [-1000.0], [3.0]])
-    weights = range_softmax(scores, torch.tensor([0, 0, 0, 2]), 3)
+    weights = segment_softmax(scores, torch.tensor([0, 0, 0, 2]), 3)
     assert weights.flatten().tolist() == [0.5, 0.5, 0.0, 1.0]
 
 

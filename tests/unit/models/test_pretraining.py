@@ -9,7 +9,7 @@ import pytest
 import torch
 from fold_rows import FOLD, MODEL, Row, fold_row, pack, payment, random_rows
 
-from lbsf.loading.views import last_days
+from lbsf.folds.views import last_days
 from lbsf.models.batch import FoldBatch, keep_payments
 from lbsf.models.fields import DAY
 from lbsf.models.lbsf import LBSF

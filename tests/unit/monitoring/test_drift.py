@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 from score_rows import score_frame, score_row
 
 from lbsf.config import load_config
+from lbsf.evaluation.reference import Reference, add, count, drift, make_reference
 from lbsf.monitoring.drift import count_inputs, count_scores, drift_measures
-from lbsf.monitoring.reference import Reference, add, count, drift, make_reference
 from lbsf.schemas import FOLDS
 from lbsf.schemas.scores import THIN_BAND
 

@@ -11,10 +11,10 @@ from pyspark.sql import SparkSession
 from score_rows import score_frame, score_row
 
 from lbsf.config import load_config
+from lbsf.evaluation.delong import auc_interval
+from lbsf.evaluation.metrics import evaluate
 from lbsf.monitoring.matured import matured_counts, matured_measures
 from lbsf.schemas import LABELS
-from lbsf.training.delong import auc_interval
-from lbsf.training.metrics import evaluate
 
 LIMITS = load_config("conf/base.yaml", ["monitoring.matured_days=30", "monitoring.score_age_days=7"]).monitoring
 NIGHT = date(2025, 7, 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from report_page import Page
 
+from lbsf.evaluation.reference import CODES, NUMBERS
 from lbsf.monitoring.findings import at_least, at_most, shown, within
 from lbsf.monitoring.history import Watched
 from lbsf.monitoring.migration import Migration
@@ -29,7 +30,6 @@ from lbsf.monitoring.night import (
     Quality,
     quality_of,
 )
-from lbsf.monitoring.reference import CODES, NUMBERS
 from lbsf.monitoring.report import render_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

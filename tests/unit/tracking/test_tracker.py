@@ -18,10 +18,10 @@ from mlflow.models import Model
 
 from lbsf.config import load_config
 from lbsf.errors import InputError
-from lbsf.loading.packed import LIST_COLUMNS
+from lbsf.evaluation.reference import Reference, count, make_reference
+from lbsf.folds.packed import LIST_COLUMNS
 from lbsf.models.artifact import load_model, save_model
 from lbsf.models.predict import predict_probabilities
-from lbsf.monitoring.reference import Reference, count, make_reference
 from lbsf.tracking import CHALLENGER, CHAMPION, RegisteredModel, Tracker
 
 

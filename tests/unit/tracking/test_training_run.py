@@ -16,14 +16,14 @@ from sklearn.metrics import roc_auc_score
 from jobs.train_model import _evaluate, _save_reference, _taught
 from lbsf.baselines.boosting import probabilities_by_split
 from lbsf.config import load_config
-from lbsf.loading.packed import PackedFolds
+from lbsf.evaluation.reference import Reference, count, drift
+from lbsf.evaluation.segments import describe
+from lbsf.folds.packed import PackedFolds
 from lbsf.loading.petastorm_reader import every_user_once
 from lbsf.models.artifact import save_model
 from lbsf.models.predict import predict_probabilities
-from lbsf.monitoring.reference import Reference, count, drift
 from lbsf.tracking import Tracker
 from lbsf.training.plan import TrainingPlan
-from lbsf.training.segments import describe
 
 SPLITS = ("validation", "out_of_time")
 

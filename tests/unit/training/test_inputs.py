@@ -10,9 +10,9 @@ import torch
 from example_files import labelled_rows, training_plan, write_examples
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import PackedFolds
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import View
 from lbsf.loading.petastorm_reader import every_user_once
-from lbsf.loading.views import View
 from lbsf.training.feed import Feed
 from lbsf.training.inputs import data_digest, positive_weight
 from lbsf.training.plan import Split, TrainingPlan

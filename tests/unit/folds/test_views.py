@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lbsf.loading.packed import PackedFolds
-from lbsf.loading.views import FIELDS, View, blank, last_days, unfold
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import FIELDS, View, blank, last_days, unfold
 
 Row = dict[str, Any]
 Visit = tuple[int, int, int, int, list[int]]

@@ -13,10 +13,10 @@ from scipy.stats import norm
 
 from lbsf.config.models import PromotionConfig
 from lbsf.errors import InputError
-from lbsf.monitoring.reference import Bins, score_drift
-from lbsf.training.delong import Difference, Floats, auc_difference, aucs
-from lbsf.training.metrics import calibration_measures
-from lbsf.training.segments import Names, each_band, segment_table
+from lbsf.evaluation.delong import Difference, Floats, auc_difference, aucs
+from lbsf.evaluation.metrics import calibration_measures
+from lbsf.evaluation.reference import Bins, score_drift
+from lbsf.evaluation.segments import Names, each_band, segment_table
 
 SIGNIFICANCE = 0.05
 

@@ -9,8 +9,7 @@ import pytest
 from fold_rows import fold_row, pack, payment, random_rows
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import PackedFolds
-from lbsf.monitoring.reference import (
+from lbsf.evaluation.reference import (
     CODES,
     LEAST_SHARE,
     NUMBERS,
@@ -22,6 +21,7 @@ from lbsf.monitoring.reference import (
     psi,
     psi_by_chance,
 )
+from lbsf.folds.packed import PackedFolds
 
 PROBABILITY = np.random.default_rng(0).beta(1, 20, 400)
 

@@ -7,10 +7,9 @@ import pytest
 from fold_rows import fold_row, pack, payment, random_rows
 from sklearn.metrics import roc_auc_score
 
-from lbsf.folding import loss
-from lbsf.training.delong import auc_interval
-from lbsf.training.metrics import Floats
-from lbsf.training.segments import (
+from lbsf.evaluation.delong import auc_interval
+from lbsf.evaluation.metrics import Floats
+from lbsf.evaluation.segments import (
     HISTORY_BANDS,
     Names,
     describe,
@@ -19,6 +18,7 @@ from lbsf.training.segments import (
     segment_table,
     segment_users,
 )
+from lbsf.folding import loss
 
 
 def scored() -> tuple[Floats, Floats, dict[str, Names]]:

@@ -9,9 +9,9 @@ import pytest
 from lbsf.config import load_config
 from lbsf.config.models import PromotionConfig
 from lbsf.errors import ConfigurationError, InputError
-from lbsf.monitoring.reference import Bins
-from lbsf.tracking.gate import Evidence, Floats, Rule, Verdict, compare
-from lbsf.training.segments import Names
+from lbsf.evaluation.gate import Evidence, Floats, Rule, Verdict, compare
+from lbsf.evaluation.reference import Bins
+from lbsf.evaluation.segments import Names
 
 USERS = 4_000
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import PackedFolds, gather_ranges
+from lbsf.folds.packed import PackedFolds, gather_segments
 
 payments = st.builds(
     payment,
@@ -110,7 +110,7 @@ def test_gather_ranges_against_a_loop(lengths: list[int], data: st.DataObject) -
     chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=8)) if lengths else []
     starts = [sum(lengths[:place]) for place in range(len(lengths))]
     expected = [element for place in chosen for element in range(starts[place], starts[place] + lengths[place])]
-    assert gather_ranges(np.array(lengths, np.int64), np.array(chosen, np.int64)).tolist() == expected
+    assert gather_segments(np.array(lengths, np.int64), np.array(chosen, np.int64)).tolist() == expected
 
 
 def test_labels_travel_with_their_users() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from lbsf.loading.packed import SECONDS_PER_DAY, Ints, PackedFolds, gather_ranges
+from lbsf.folds.packed import SECONDS_PER_DAY, Ints, PackedFolds, gather_segments
 
 PaymentField = Literal["amount", "time", "category", "channel", "description", "merchant_name"]
 FIELDS: tuple[PaymentField, ...] = get_args(PaymentField)
@@ -41,23 +41,20 @@ class View(BaseModel):
 
 def last_days(packed: PackedFolds, days: int) -> PackedFolds:
     """The folds of a window of `days`: what folding with that window gives wherever no cap cut the longer one."""
-    as_of = np.repeat(np.repeat(packed.as_of, packed.merchant_count), packed.merchant_len)
-    return keep_payments(packed, packed.paid_at >= as_of - days * SECONDS_PER_DAY)
+    return keep_payments(packed, packed.paid_at >= packed.as_of[packed.user_of_payment] - days * SECONDS_PER_DAY)
 
 
 def keep_payments(packed: PackedFolds, keep: npt.NDArray[np.bool_]) -> PackedFolds:
     """The folds with the chosen payments alone, (P,) bool; merchants that lose all of theirs go too."""
     payments = np.flatnonzero(keep)
-    merchant = np.repeat(np.arange(len(packed.merchant_len)), packed.merchant_len)
-    left = np.bincount(merchant[payments], minlength=len(packed.merchant_len))
+    left = np.bincount(packed.merchant_of_payment[payments], minlength=len(packed.merchant_len))
     merchants = np.flatnonzero(left)
-    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
     return replace(
         packed,
-        merchant_count=np.bincount(user[merchants], minlength=len(packed)),
+        merchant_count=np.bincount(packed.user_of_merchant[merchants], minlength=len(packed)),
         merchant_len=left[merchants],
         merchant_token_len=packed.merchant_token_len[merchants],
-        merchant_token=packed.merchant_token[gather_ranges(packed.merchant_token_len, merchants)],
+        merchant_token=packed.merchant_token[gather_segments(packed.merchant_token_len, merchants)],
         teacher=packed.teacher,
         **_payments(packed, payments),
     )
@@ -65,17 +62,16 @@ def keep_payments(packed: PackedFolds, keep: npt.NDArray[np.bool_]) -> PackedFol
 
 def merchants_alone(packed: PackedFolds, merchants: Ints) -> PackedFolds:
     """The merchants at these positions, (R,), as R users who paid nobody else."""
-    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
     return replace(
         packed,
-        as_of=packed.as_of[user[merchants]],
+        as_of=packed.as_of[packed.user_of_merchant[merchants]],
         merchant_count=np.ones(len(merchants), np.int64),
         merchant_len=packed.merchant_len[merchants],
         merchant_token_len=packed.merchant_token_len[merchants],
-        merchant_token=packed.merchant_token[gather_ranges(packed.merchant_token_len, merchants)],
+        merchant_token=packed.merchant_token[gather_segments(packed.merchant_token_len, merchants)],
         label=None,
         teacher=None,
-        **_payments(packed, gather_ranges(packed.merchant_len, merchants)),
+        **_payments(packed, gather_segments(packed.merchant_len, merchants)),
     )
 
 
@@ -84,8 +80,7 @@ def blank(packed: PackedFolds, field: PaymentField) -> PackedFolds:
     if field == "amount":
         return replace(packed, amount_cents=np.zeros_like(packed.amount_cents))
     if field == "time":
-        as_of = np.repeat(np.repeat(packed.as_of, packed.merchant_count), packed.merchant_len)
-        return replace(packed, paid_at=as_of - SECONDS_PER_DAY)
+        return replace(packed, paid_at=packed.as_of[packed.user_of_payment] - SECONDS_PER_DAY)
     if field == "category":
         return replace(packed, category=np.zeros_like(packed.category))
     if field == "channel":
@@ -101,10 +96,9 @@ def unfold(packed: PackedFolds) -> PackedFolds:
     A payment's merchant is still told by its name: the name's words stand before the description's.
     Payments of one second keep the merchants' order.
     """
-    merchant = np.repeat(np.arange(len(packed.merchant_len)), packed.merchant_len)
-    user = np.repeat(np.arange(len(packed)), packed.merchant_count)[merchant]
+    merchant, user = packed.merchant_of_payment, packed.user_of_payment
     order = np.lexsort((packed.paid_at, user))
-    names = gather_ranges(packed.merchant_token_len, merchant[order])
+    names = gather_segments(packed.merchant_token_len, merchant[order])
     columns = _payments(packed, order)
     name_len, own_len = packed.merchant_token_len[merchant[order]], columns["description_token_len"]
     count = np.bincount(user, minlength=len(packed))
@@ -128,5 +122,5 @@ def _payments(packed: PackedFolds, chosen: Ints) -> dict[str, Ints]:
     return {
         **{name: getattr(packed, name)[chosen] for name in ("paid_at", "amount_cents", "category", "channel")},
         "description_token_len": packed.description_token_len[chosen],
-        "description_token": packed.description_token[gather_ranges(packed.description_token_len, chosen)],
+        "description_token": packed.description_token[gather_segments(packed.description_token_len, chosen)],
     }

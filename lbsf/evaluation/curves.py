@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-from lbsf.training.metrics import Floats
+from lbsf.evaluation.metrics import Floats
 
 mpl.use("Agg")
 
@@ -62,7 +62,7 @@ def segment_figure(table: pd.DataFrame, title: str) -> Figure:
     """AUC of each segment with its 95 % limits, beside how many users it has.
 
     Args:
-        table: as lbsf.training.segments.segment_table makes it; beside a champion with champion_auc.
+        table: as lbsf.evaluation.segments.segment_table makes it; beside a champion with champion_auc.
         title: stands over the picture.
     """
     figure = Figure(figsize=(6.5, 1.4 + 0.24 * len(table)), layout="constrained")

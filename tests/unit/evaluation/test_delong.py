@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from lbsf.training.delong import Floats, auc_covariance, auc_difference, auc_interval, aucs
+from lbsf.evaluation.delong import Floats, auc_covariance, auc_difference, auc_interval, aucs
 
 # Few distinct scores, so that ties are frequent within and between classes.
 SCORED = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=40).filter(

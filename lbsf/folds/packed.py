@@ -93,6 +93,21 @@ class PackedFolds:
         """P, the payments of all users together."""
         return len(self.paid_at)
 
+    @cached_property
+    def user_of_merchant(self) -> Ints:
+        """(M,) int64, the position of each merchant's user."""
+        return np.repeat(np.arange(len(self)), self.merchant_count)
+
+    @cached_property
+    def merchant_of_payment(self) -> Ints:
+        """(P,) int64, the position of each payment's merchant."""
+        return np.repeat(np.arange(len(self.merchant_len)), self.merchant_len)
+
+    @cached_property
+    def user_of_payment(self) -> Ints:
+        """(P,) int64, the position of each payment's user."""
+        return np.repeat(self.user_of_merchant, self.merchant_len)
+
     @property
     def payments_of_users(self) -> Ints:
         """(n,) int64, payments of each user."""
@@ -200,10 +215,10 @@ class PackedFolds:
                 )
 
 
-def gather_ranges(lengths: Ints, chosen: Ints) -> Ints:
+def gather_segments(lengths: Ints, chosen: Ints) -> Ints:
     """Positions of the elements of the chosen ranges, where range i has lengths[i] elements.
 
-    >>> gather_ranges(np.array([2, 1, 3]), np.array([2, 0])).tolist()
+    >>> gather_segments(np.array([2, 1, 3]), np.array([2, 0])).tolist()
     [3, 4, 5, 0, 1]
     """
     starts = np.cumsum(lengths) - lengths

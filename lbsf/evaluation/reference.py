@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.stats import chi2
 
 from lbsf.errors import InputError
-from lbsf.loading.packed import SECONDS_PER_DAY, Ints, PackedFolds
+from lbsf.folds.packed import SECONDS_PER_DAY, Ints, PackedFolds
 
 Floats = npt.NDArray[np.float64]
 Counts = dict[str, Ints]
@@ -103,11 +103,9 @@ class Reference(BaseModel):
 
 def count(packed: PackedFolds) -> Counts:
     """Counts of every input of a batch, by fine bin (NUMBERS) or by code (CODES)."""
-    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
-    of_payment = np.repeat(user, packed.merchant_len)
-    seconds = packed.as_of[of_payment] - packed.paid_at
+    seconds = packed.as_of[packed.user_of_payment] - packed.paid_at
     first = np.zeros(len(packed), np.int64)
-    np.maximum.at(first, of_payment, seconds)
+    np.maximum.at(first, packed.user_of_payment, seconds)
     numbers = {
         "payments": packed.payments_of_users,
         "merchants": packed.merchant_count,

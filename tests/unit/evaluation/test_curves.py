@@ -5,9 +5,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lbsf.training.curves import performance_figures, segment_figure
-from lbsf.training.metrics import Floats, evaluate
-from lbsf.training.segments import segment_table
+from lbsf.evaluation.curves import performance_figures, segment_figure
+from lbsf.evaluation.metrics import Floats, evaluate
+from lbsf.evaluation.segments import segment_table
 
 KINDS = {"roc", "ks", "precision_recall", "calibration", "gain", "lift", "scores"}
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lbsf.loading.packed import SECONDS_PER_DAY, Ints, PackedFolds
+from lbsf.evaluation.delong import Floats, auc_interval
+from lbsf.evaluation.metrics import evaluate
+from lbsf.folds.packed import SECONDS_PER_DAY, Ints, PackedFolds
 from lbsf.models.artifact import thin_files
-from lbsf.training.delong import Floats, auc_interval
-from lbsf.training.metrics import evaluate
 
 Names = npt.NDArray[np.str_]
 
@@ -30,10 +30,8 @@ def describe(packed: PackedFolds) -> dict[str, Ints]:
     payments and merchants that the fold kept; history_days, whole days from the first kept payment to
     as_of, rounded up; 0 without payments.
     """
-    user = np.repeat(np.arange(len(packed)), packed.merchant_count)
-    of_payment = np.repeat(user, packed.merchant_len)
     first = packed.as_of.copy()
-    np.minimum.at(first, of_payment, packed.paid_at)
+    np.minimum.at(first, packed.user_of_payment, packed.paid_at)
     return {
         "payments": packed.payments_of_users,
         "merchants": packed.merchant_count.astype(np.int64),

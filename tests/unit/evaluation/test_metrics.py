@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbsf.training.metrics import Floats, calibration_measures, evaluate, fit_calibration
+from lbsf.evaluation.metrics import Floats, calibration_measures, evaluate, fit_calibration
 
 SCORED = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 99)), min_size=4, max_size=60).filter(
     lambda rows: len({label for label, _ in rows}) == 2

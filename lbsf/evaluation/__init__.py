@@ -1,0 +1,1 @@
+"""How good a model is: metrics, tests of AUC, calibration, segments, reference distributions, the promotion gate."""

@@ -1,0 +1,1 @@
+"""Folds in memory: many users' folds as flat arrays, and reduced views of them."""
