@@ -104,7 +104,7 @@ def _taught(job: Job, plan: TrainingPlan, tracked: Run) -> TrainingPlan:
     for name, split in plan.splits.items():
         folds = every_user_once(split.files, shard=0, shards=1, batch_users=TEACHER_USERS)
         said = np.concatenate([predict(teacher, [part]) for part in folds])
-        splits[name] = split.taught_by(said, Path(plan.output) / f"teacher_{name}.npy")
+        splits[name] = split.with_teacher(said, Path(plan.output) / f"teacher_{name}.npy")
     return plan.model_copy(update={"splits": splits})
 
 

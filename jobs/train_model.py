@@ -151,7 +151,7 @@ def _taught(plan: TrainingPlan, probability: Floats) -> TrainingPlan:
     """The plan with LightGBM as a teacher of the training users, where it has a share in what is learnt."""
     if not plan.training.teacher_share:
         return plan
-    taught = plan.splits["train"].taught_by(probability, Path(plan.output) / "teacher.npy")
+    taught = plan.splits["train"].with_teacher(probability, Path(plan.output) / "teacher.npy")
     return plan.model_copy(update={"splits": {**plan.splits, "train": taught}})
 
 

@@ -113,7 +113,7 @@ class Runner:
         plan = self.plan(cell)
         if cell.taught:
             train, said = plan.splits["train"], self._lightgbm_says(cell, "train")
-            taught = train.taught_by(np.tile(said, train.users // len(said)), folder / "teacher.npy")
+            taught = train.with_teacher(np.tile(said, train.users // len(said)), folder / "teacher.npy")
             plan = plan.model_copy(update={"splits": {**plan.splits, "train": taught}})
         plan.save(folder / "plan.json")
         started = time.monotonic()
@@ -168,7 +168,7 @@ class Runner:
         folder.mkdir(parents=True)
         if cell.pretrained == "teacher":
             for name, of in (("train", "unlabelled"), ("validation", "validation")):
-                splits[name] = splits[name].taught_by(self._lightgbm_says(cell, of), folder / f"teacher_{name}.npy")
+                splits[name] = splits[name].with_teacher(self._lightgbm_says(cell, of), folder / f"teacher_{name}.npy")
             plan = plan.model_copy(update={"splits": splits})
         plan.save(folder / "plan.json")
         if _run(_rank(folder), folder / "log.txt", training) is None:

@@ -228,7 +228,7 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
 
 def _worker_beside(teacher: Mapping[str, npt.NDArray[np.float32]]) -> type[_RowGroupWorker]:
     """A worker that knows a teacher: Petastorm makes its workers itself, and hands them nothing of ours."""
-    return type("_TaughtRowGroupWorker", (_RowGroupWorker,), {"teacher": teacher})
+    return type("_RowGroupWorkerWithTeacher", (_RowGroupWorker,), {"teacher": teacher})
 
 
 def _by_file(teacher: str, files: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:

@@ -103,11 +103,11 @@ class MaskedFields(Pretraining):
         return loss
 
 
-class Taught(Pretraining):
-    """The probability of default that a teacher gives, which was trained on labels, to users who have none.
+class Distillation(Pretraining):
+    """Cross-entropy against a teacher's probability of default, on users with and without a label.
 
-    A teacher that learns from few labels better than a network does hands on what it learnt, on as many folds as
-    there are (distillation, Hinton et al. 2015). What is learnt includes the head.
+    The teacher was trained on labels. Where these are few it learns from them better than a network does; the network
+    learns from the teacher on all folds (knowledge distillation, Hinton et al. 2015), its head included.
     """
 
     def __init__(self, network: LBSF, fold: FoldConfig):
@@ -119,8 +119,8 @@ class Taught(Pretraining):
         return F.binary_cross_entropy_with_logits(self.network(batch).float(), batch.teacher)
 
 
-OBJECTIVES: dict[str, type[VisitsAhead] | type[MaskedFields] | type[Taught]] = {
+OBJECTIVES: dict[str, type[VisitsAhead] | type[MaskedFields] | type[Distillation]] = {
     "visits": VisitsAhead,
     "masked": MaskedFields,
-    "teacher": Taught,
+    "teacher": Distillation,
 }

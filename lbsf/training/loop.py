@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +14,21 @@ import torch
 from torch import nn
 
 from lbsf.errors import InputError
-from lbsf.evaluation.metrics import Floats, evaluate, fit_calibration
+from lbsf.evaluation.metrics import Floats
 from lbsf.evaluation.segments import FACTS, describe
-from lbsf.folds.packed import Ints, PackedFolds
+from lbsf.folds.packed import PackedFolds
 from lbsf.loading.petastorm_reader import every_user_once, train_batches
-from lbsf.models.artifact import ModelCard, save_model
 from lbsf.models.batch import FoldBatch
-from lbsf.models.lbsf import LBSF
 from lbsf.training import distributed
 from lbsf.training.checkpoint import Checkpoint, Progress, Tensors, load_checkpoint, save_checkpoint
 from lbsf.training.feed import Feed
 from lbsf.training.inputs import data_digest
-from lbsf.training.objectives import DEFAULT, build_objective
+from lbsf.training.objectives import build_objective
 from lbsf.training.plan import TrainingPlan
+from lbsf.training.predictions import Predictions
 from lbsf.training.weights import averaged_copy, starting_weights
 
 Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """One split's users, in no particular order, the same in all fields.
-
-    Attributes:
-        label, logit: (n,) float64 each.
-        facts: (n,) int64 each, what lbsf.evaluation.segments.describe tells of the users.
-    """
-
-    label: Floats
-    logit: Floats
-    facts: dict[str, Ints]
 
 
 def train_rank(plan: TrainingPlan, on_event: Callable[[Event], None]) -> None:
@@ -86,23 +71,7 @@ def _attempt(plan: TrainingPlan, on_event: Callable[[Event], None], let_ranks_ch
     while not trainer.finished:
         trainer.epoch(let_ranks_change)
     trainer.load_best()
-    if plan.objective != DEFAULT:
-        if rank == 0 and isinstance(trainer.network, LBSF):
-            card = ModelCard(model=plan.model, fold=plan.fold, slope=1.0, intercept=0.0)
-            save_model(Path(plan.output) / "model", trainer.network, card)
-        return
-    validation = trainer.predict("validation")
-    slope, intercept = fit_calibration(validation.label, validation.logit)
-    card = ModelCard(model=plan.model, fold=plan.fold, slope=slope, intercept=intercept)
-    held_out = {name: trainer.predict(name) for name in plan.held_out}
-    if rank == 0:
-        # The baselines are measured, never served.
-        if isinstance(trainer.network, LBSF):
-            save_model(Path(plan.output) / "model", trainer.network, card)
-        for name, predictions in {"validation": validation, **held_out}.items():
-            probability = card.probability(torch.from_numpy(predictions.logit)).numpy()
-            saved = {"label": predictions.label, "probability": probability, **predictions.facts}
-            np.savez(Path(plan.output) / f"{name}.npz", **saved)
+    trainer.objective.finish(trainer, trainer.network, plan, write=rank == 0)
 
 
 def _ignore(event: Event) -> None:
@@ -118,7 +87,8 @@ class _Trainer:
         self.device = distributed.local_device()
         self.bfloat16 = _computes_in_bfloat16(plan, self.device)
         torch.manual_seed(plan.training.seed)
-        self.model = build_objective(plan)
+        self.objective = build_objective(plan)
+        self.model = self.objective.loss
         if plan.start_from is not None:
             self.model.get_submodule("network").load_state_dict(starting_weights(plan, Path(plan.start_from)))
         self.model.to(self.device)
@@ -182,9 +152,8 @@ class _Trainer:
         self._agree_on_buffers()
         seconds, cpu_seconds = time.monotonic() - begun, time.process_time() - begun_cpu
         mean_loss = distributed.mean_over_ranks(losses / self.steps, "loss")
-        metrics = self._validate()
-        # The higher the better: the AUC, or a pretraining's loss turned round.
-        score = metrics["auc"] if self.plan.objective == DEFAULT else -metrics["loss"]
+        metrics = self.objective.validate(self)
+        score = self.objective.score(metrics)
         progress = replace(self.progress, epoch=epoch + 1, step=0, loss=0.0)
         if progress.best_score is None or score > progress.best_score:
             progress = replace(progress, best_epoch=epoch, best_score=score)
@@ -227,20 +196,18 @@ class _Trainer:
         facts = {name: every[name].astype(np.int64) for name in FACTS}
         return Predictions(every["label"], every["logit"], facts)
 
-    def _validate(self) -> dict[str, float]:
-        """Metrics of the validation split, equal on all ranks: of the labels, or a pretraining's loss."""
-        if self.plan.objective == DEFAULT:
-            return _evaluate(self.predict("validation"))
+    def mean_loss(self, split: str) -> float:
+        """Return the mean loss a user of a split, the same on all ranks."""
         objective = self.averaged.module.eval()
         torch.manual_seed(self.plan.training.seed)
         losses, users = 0.0, 0
         with torch.inference_mode():
-            for packed in self._every_user_once("validation"):
+            for packed in self._every_user_once(split):
                 batch = FoldBatch.from_packed(self.plan.view.of(packed)).to(self.device)
                 losses += float(objective(batch)) * len(packed)
                 users += len(packed)
-        total = distributed.gather(np.array([losses, users]), "validation.loss").reshape(-1, 2).sum(0)
-        return {"loss": float(total[0] / total[1])}
+        total = distributed.gather(np.array([losses, users]), f"{split}.loss").reshape(-1, 2).sum(0)
+        return float(total[0] / total[1])
 
     def _every_user_once(self, split: str) -> Iterator[PackedFolds]:
         return every_user_once(
@@ -312,9 +279,3 @@ def _computes_in_bfloat16(plan: TrainingPlan, device: torch.device) -> bool:
         return plan.training.precision == "bfloat16"
     # Older GPUs emulate it, slowly (Ampere, compute capability 8, is the first that has it).
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-
-
-def _evaluate(predictions: Predictions) -> dict[str, float]:
-    if len(np.unique(predictions.label)) < 2:
-        raise InputError("the validation split has labels of one class only: take more labels or a larger split")
-    return evaluate(predictions.label, 1 / (1 + np.exp(-predictions.logit)))

@@ -1,32 +1,139 @@
-"""What is minimised: default risk, as the labels and a teacher tell it, or one of the objectives that need no label."""
+"""Objectives: what a training run minimises, how it judges an epoch, and what it leaves behind.
+
+The training loop asks its objective and knows none by name.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from lbsf.errors import InputError
+from lbsf.evaluation.metrics import evaluate, fit_calibration
+from lbsf.models.artifact import ModelCard, save_model
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
-from lbsf.models.pretraining import OBJECTIVES
+from lbsf.models.pretraining import OBJECTIVES, Pretraining
 from lbsf.training.inputs import positive_weight
 from lbsf.training.networks import build_network
 from lbsf.training.plan import TrainingPlan
+from lbsf.training.predictions import Predictions
 
-DEFAULT = "default"
+
+class Evaluator(Protocol):
+    """What an objective may ask of a training run: measurements over all ranks."""
+
+    def predict(self, split: str) -> Predictions:
+        """Return the averaged network's logits of a split, the same on all ranks."""
+
+    def mean_loss(self, split: str) -> float:
+        """Return the mean loss a user of a split, the same on all ranks."""
+
+
+class Objective(ABC):
+    """What one kind of training run minimises.
+
+    Attributes:
+        loss: a module that takes a batch and returns its loss, a scalar; its submodule `network` is what is trained
+            and kept.
+    """
+
+    loss: nn.Module
+
+    @abstractmethod
+    def validate(self, run: Evaluator) -> dict[str, float]:
+        """Return the metrics of the validation split."""
+
+    @abstractmethod
+    def score(self, metrics: dict[str, float]) -> float:
+        """Return the figure by which epochs are compared; the highest is best.
+
+        Args:
+            metrics: as `validate` returned them.
+        """
+
+    @abstractmethod
+    def finish(self, run: Evaluator, network: nn.Module, plan: TrainingPlan, *, write: bool) -> None:
+        """Evaluate the best epoch and save what the run is for into `plan.output`.
+
+        Args:
+            run: holds the best epoch's weights. All ranks must ask it the same.
+            network: the network with these weights.
+            plan: the run.
+            write: True on the one rank that writes.
+        """
+
+
+class DefaultObjective(Objective):
+    """Default risk: the epoch with the best validation AUC is calibrated, saved and predicts the held-out splits."""
+
+    def __init__(self, network: nn.Module, plan: TrainingPlan):
+        share = plan.training.teacher_share
+        if share and plan.splits["train"].teacher is None:
+            raise InputError(f"training.teacher_share is {share}, but the plan has no teacher: set it to 0")
+        self.loss = DefaultRisk(network, positive_weight(plan), share)
+
+    def validate(self, run: Evaluator) -> dict[str, float]:
+        """Return lbsf.evaluation.metrics.evaluate's metrics of the validation split."""
+        predictions = run.predict("validation")
+        if len(np.unique(predictions.label)) < 2:
+            raise InputError("the validation split has labels of one class only: take more labels or a larger split")
+        return evaluate(predictions.label, 1 / (1 + np.exp(-predictions.logit)))
+
+    def score(self, metrics: dict[str, float]) -> float:
+        """Return the AUC."""
+        return metrics["auc"]
+
+    def finish(self, run: Evaluator, network: nn.Module, plan: TrainingPlan, *, write: bool) -> None:
+        """Calibrate on the validation split; save the model and the predictions of every split but train."""
+        validation = run.predict("validation")
+        slope, intercept = fit_calibration(validation.label, validation.logit)
+        card = ModelCard(model=plan.model, fold=plan.fold, slope=slope, intercept=intercept)
+        held_out = {name: run.predict(name) for name in plan.held_out}
+        if write:
+            _save_network(network, card, plan)
+            for name, predictions in {"validation": validation, **held_out}.items():
+                probability = card.probability(torch.from_numpy(predictions.logit)).numpy()
+                predictions.save(Path(plan.output), name, probability)
+
+
+class PretrainingObjective(Objective):
+    """One of lbsf.models.pretraining: the epoch with the lowest validation loss is saved, uncalibrated."""
+
+    def __init__(self, loss: Pretraining):
+        self.loss = loss
+
+    def validate(self, run: Evaluator) -> dict[str, float]:
+        """Return the loss of the validation split."""
+        return {"loss": run.mean_loss("validation")}
+
+    def score(self, metrics: dict[str, float]) -> float:
+        """Return the negative loss."""
+        return -metrics["loss"]
+
+    def finish(self, run: Evaluator, network: nn.Module, plan: TrainingPlan, *, write: bool) -> None:
+        """Save the network's weights."""
+        if write:
+            _save_network(network, ModelCard(model=plan.model, fold=plan.fold, slope=1.0, intercept=0.0), plan)
 
 
 class DefaultRisk(nn.Module):
-    """Cross-entropy of the labels, or of what lies between them and a teacher's probabilities.
+    """Cross-entropy against the labels, or against a mixture of labels and a teacher's probabilities.
 
-    A teacher that sees what the network is slow to learn hands it on (distillation, Hinton et al. 2015), and its
-    probabilities say more of a user than whether he defaulted.
+    The teacher's probabilities carry what the network is slow to learn, and tell more of a user than one outcome does
+    (knowledge distillation, Hinton et al. 2015).
 
     Attributes:
-        network: what gives logits.
-        weight: how often a defaulter counts; None: once, like others.
-        teacher_share: of the teacher in the target, the rest is the label's; batches need a teacher where it is not 0.
+        network: gives the logits.
+        weight: weight of a defaulter in the loss; None: 1, as everyone else.
+        teacher_share: weight of the teacher in the target, the label gets the rest. Batches need `teacher` where it is
+            not 0.
     """
 
     def __init__(self, network: nn.Module, weight: float | None, teacher_share: float = 0.0):
@@ -36,7 +143,7 @@ class DefaultRisk(nn.Module):
         self.teacher_share = teacher_share
 
     def forward(self, batch: FoldBatch) -> Tensor:
-        """The mean loss of a labelled batch, a scalar, in float32."""
+        """Return the mean loss of a labelled batch, a float32 scalar."""
         assert batch.label is not None
         target = batch.label
         if self.teacher_share:
@@ -47,19 +154,22 @@ class DefaultRisk(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
 
-def build_objective(plan: TrainingPlan) -> nn.Module:
-    """The plan's objective, a batch in and a loss out, over its fresh network, which is its `network`.
+def build_objective(plan: TrainingPlan) -> Objective:
+    """Build the plan's objective over a network with fresh weights.
 
     Raises:
-        InputError: the plan names a network that is not there, pretrains another than LBSF, balances labels of
-            one class, or asks for a teacher that it does not have.
+        InputError: the plan names a network that does not exist, pretrains another network than LBSF, balances labels
+            of one class, or asks for a teacher that it does not have.
     """
     network = build_network(plan.network, plan.model, plan.fold)
-    if plan.objective == DEFAULT:
-        share = plan.training.teacher_share
-        if share and plan.splits["train"].teacher is None:
-            raise InputError(f"training.teacher_share is {share}, but nothing teaches: set it to 0")
-        return DefaultRisk(network, positive_weight(plan), share)
+    if plan.objective == "default":
+        return DefaultObjective(network, plan)
     if not isinstance(network, LBSF):
-        raise InputError(f"only lbsf is pretrained, not {plan.network}")
-    return OBJECTIVES[plan.objective](network, plan.fold)
+        raise InputError(f"only lbsf can be pretrained, not {plan.network}")
+    return PretrainingObjective(OBJECTIVES[plan.objective](network, plan.fold))
+
+
+def _save_network(network: nn.Module, card: ModelCard, plan: TrainingPlan) -> None:
+    """Save an LBSF network; baseline networks are measured and never served."""
+    if isinstance(network, LBSF):
+        save_model(Path(plan.output) / "model", network, card)

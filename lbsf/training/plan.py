@@ -32,7 +32,7 @@ class Split(BaseModel):
     users: int
     teacher: str | None = None
 
-    def taught_by(self, probability: npt.NDArray[np.floating[Any]], path: Path) -> Split:
+    def with_teacher(self, probability: npt.NDArray[np.floating[Any]], path: Path) -> Split:
         """The split with a teacher, whose probabilities of its users, (users,), are written to `path`."""
         np.save(path, probability.astype(np.float32))
         return self.model_copy(update={"teacher": str(path)})

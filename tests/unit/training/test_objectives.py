@@ -48,7 +48,7 @@ def test_the_target_lies_between_the_label_and_what_the_teacher_says() -> None:
 
 def test_a_share_for_a_teacher_that_is_not_there_is_refused(tmp_path: Path) -> None:
     plan = training_plan(tmp_path, users=20, teacher_share=0.5)
-    with pytest.raises(InputError, match="teacher_share is 0.5, but nothing teaches"):
+    with pytest.raises(InputError, match="teacher_share is 0.5, but the plan has no teacher"):
         build_objective(plan)
     taught = plan.splits["train"].model_copy(update={"teacher": "teacher.npy"})
     assert build_objective(plan.model_copy(update={"splits": {**plan.splits, "train": taught}}))
@@ -56,7 +56,7 @@ def test_a_share_for_a_teacher_that_is_not_there_is_refused(tmp_path: Path) -> N
 
 def test_balanced_classes_do_not_touch_an_objective_without_labels(tmp_path: Path) -> None:
     plan = training_plan(tmp_path, users=20, positive_weight="balanced")
-    assert isinstance(build_objective(plan), DefaultRisk)
+    assert isinstance(build_objective(plan).loss, DefaultRisk)
     for split in plan.splits.values():
         pq.write_table(pq.read_table(split.files[0]).drop_columns(["label"]), split.files[0])
-    assert isinstance(build_objective(plan.model_copy(update={"objective": "visits"})), Pretraining)
+    assert isinstance(build_objective(plan.model_copy(update={"objective": "visits"})).loss, Pretraining)

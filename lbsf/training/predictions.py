@@ -1,0 +1,45 @@
+"""A trained network's predictions of one split, in memory and on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lbsf.evaluation.metrics import Floats
+from lbsf.evaluation.segments import FACTS
+from lbsf.folds.packed import Ints
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One split's users in no particular order, the same order in all fields.
+
+    Attributes:
+        label, logit: (n,) float64 each.
+        facts: (n,) int64 each, what lbsf.evaluation.segments.describe tells of the users.
+    """
+
+    label: Floats
+    logit: Floats
+    facts: dict[str, Ints]
+
+    def save(self, folder: Path, split: str, probability: Floats) -> None:
+        """Write label, calibrated probability (n,) and facts to `folder`/`split`.npz."""
+        np.savez(folder / f"{split}.npz", label=self.label, probability=probability, **self.facts)
+
+
+class SavedPredictions(NamedTuple):
+    """What `Predictions.save` wrote: label and calibrated probability (n,) float64, facts (n,) int64 each."""
+
+    label: Floats
+    probability: Floats
+    facts: dict[str, Ints]
+
+    @staticmethod
+    def load(folder: Path, split: str) -> SavedPredictions:
+        """Read `folder`/`split`.npz."""
+        with np.load(folder / f"{split}.npz", allow_pickle=False) as saved:
+            return SavedPredictions(saved["label"], saved["probability"], {fact: saved[fact] for fact in FACTS})
