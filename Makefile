@@ -2,7 +2,7 @@
 # make test    the same set-up where it is missing, then the tests
 # make check   ruff, mypy, import boundaries
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check format docs docs-answers bench-fold bench-train bench-score bench-reasons experiment lock clean
+.PHONY: help environment demo test test-fast check format docs docs-answers site bench-fold bench-train bench-score bench-reasons experiment lock clean
 SHELL := /bin/bash
 python := .venv/bin/python
 # Ranks and Spark's workers import the same modules again and again: let Python keep their bytecode.
@@ -20,6 +20,9 @@ demo: environment ## the main job on simulated payments, from raw files to a que
 test: environment ## all tests, and the examples in docstrings; two files at a time
 	@$(python) -m pytest -n 2 --dist loadfile --doctest-modules lbsf tests/unit tests/jobs tests/parallel
 
+test-fast: environment ## the tests that start neither Spark nor training ranks, about a minute
+	@$(python) -m pytest -n 2 --dist load -m "not spark and not ranks" --doctest-modules lbsf tests/unit
+
 check: environment ## ruff, mypy, import boundaries
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -35,6 +38,9 @@ docs: environment ## docs/tables.md from the schemas, the views in docs/analysts
 
 docs-answers: environment ## the answers in docs/analysts.md, from the demo's warehouse; ARGS="--set storage.root=DIR"
 	@$(python) jobs/answer_queries.py --document docs/analysts.md $(ARGS)
+
+site: environment ## the documentation site, built offline into build/site; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --quiet && echo build/site/index.html
 
 bench-fold: environment ## the fold against Spark, DuckDB and Polars; ARGS="--payments 10000000 --repeat 3", or --help
 	@$(python) -m benchmarks.fold $(ARGS)

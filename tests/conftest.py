@@ -15,6 +15,19 @@ from jobs.common import Job
 from lbsf.config import Config, load_config
 from lbsf.tables import Warehouse
 
+# Fixtures that start a Spark session, and test files that start Horovod ranks or other jobs as processes.
+_SPARK_FIXTURES = {"spark", "job", "analyst_warehouse", "champion_job"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it uses: `spark` a Spark session, `ranks` Horovod ranks. Whole jobs use Spark."""
+    for item in items:
+        folder = item.path.relative_to(PROJECT).parts[:2]
+        if folder == ("tests", "parallel"):
+            item.add_marker(pytest.mark.ranks)
+        if folder == ("tests", "jobs") or _SPARK_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.spark)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _in_the_project() -> None:

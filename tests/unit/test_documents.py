@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import runpy
 import subprocess
@@ -44,7 +45,14 @@ def anchor(heading: str) -> str:
 
 
 def test_the_documents_are_there() -> None:
-    expected = {"README.md", "CHANGELOG.md", "docs/architecture.md", "docs/operations.md", "docs/tables.md"}
+    expected = {
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/operations.md",
+        "docs/tables.md",
+    }
     assert expected <= {named(path) for path in DOCUMENTS}
     assert (PROJECT / "LICENSE").is_file()
 
@@ -78,6 +86,37 @@ def test_commands_that_a_document_names_exist(document: Path) -> None:
     assert set(MAKE.findall(code)) <= targets
     for script in COMMAND.findall(text):
         assert script.endswith("NAME.py") or (PROJECT / script).is_file(), script
+
+
+def test_the_index_of_decisions_lists_each_with_its_title_and_status() -> None:
+    folder = PROJECT / "docs/decisions"
+    rows = re.findall(
+        r"^\| \[(\d+)\]\(([^)]+)\) \| (.+?) \| (.+?) \| (\d{4}-\d\d-\d\d) \|$",
+        (folder / "README.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert [row[1] for row in rows] == [path.name for path in sorted(folder.glob("[0-9]*.md"))]
+    for number, file, title, status, _ in rows:
+        heading = (folder / file).read_text(encoding="utf-8").splitlines()[0]
+        assert heading == f"# {number}. {title}"
+        assert status.split(",")[0].split()[0] in ("proposed", "accepted", "superseded")
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site/api/models.html").read_text(encoding="utf-8")
+    # A docstring's example is shown as code.
+    assert "segment_ids" in page and "[0, 0, 2]" in re.sub(r"<[^>]+>", "", page)
+
+
+def test_every_page_of_the_site_is_found_from_its_navigation() -> None:
+    listed = set(re.findall(r"[\w/-]+\.md", (PROJECT / "mkdocs.yml").read_text(encoding="utf-8")))
+    assert {path.relative_to(PROJECT / "docs").as_posix() for path in (PROJECT / "docs").rglob("*.md")} <= {
+        name.lstrip("/") for name in listed
+    }
 
 
 def test_the_changelog_has_this_version() -> None:
