@@ -78,10 +78,14 @@ def _ways(root: Path, data: Dataset, days: list[date]) -> tuple[Warehouse, dict[
     def fold(of: Sequence[date], full: bool) -> None:
         fold_files(warehouse, list(of), config.fold, version, full=full)
 
+    def fold_each(full: bool) -> None:
+        for day in days:
+            fold([day], full)
+
     return warehouse, {
         "one pass": lambda: fold(days, True),
-        "night after night": lambda: [fold([day], False) for day in days],
-        "each by itself": lambda: [fold([day], True) for day in days],
+        "night after night": lambda: fold_each(False),
+        "each by itself": lambda: fold_each(True),
     }
 
 

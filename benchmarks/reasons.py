@@ -97,8 +97,8 @@ def most_payments(model: LBSF, packed: PackedFolds) -> Floats:
 
 def largest_amounts(model: LBSF, packed: PackedFolds) -> Floats:
     """The merchants that were paid most."""
-    merchant = np.repeat(np.arange(len(packed.merchant_len)), packed.merchant_len)
-    return np.bincount(merchant, np.abs(packed.amount_cents), minlength=len(packed.merchant_len))
+    spent = np.bincount(packed.merchant_of_payment, np.abs(packed.amount_cents), len(packed.merchant_len))
+    return spent.astype(np.float64)
 
 
 def at_random(model: LBSF, packed: PackedFolds) -> Floats:
@@ -178,7 +178,7 @@ def _page(model: LBSF, card: ModelCard, rows: pa.Table) -> str:
         cuts = np.cumsum(packed.merchant_count)[:-1]
         pairs = [np.split(strengths[name][-1], cuts) for name in (ALL, GRADIENTS)]
         agreement += [spearmanr(*pair).statistic for pair in zip(*pairs, strict=True)]
-        merchants.append(pl.from_arrow(some.select(["merchant_category"])).explode("merchant_category"))
+        merchants.append(pl.DataFrame(some.select(["merchant_category"])).explode("merchant_category"))
     found = {name: np.abs(np.concatenate(parts)) for name, parts in moved.items()}
     lines = [
         "# Do the reasons hold?",

@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 from deltalake import DeltaTable
 from numpy.typing import NDArray
-from simulator_distributions import simulated_payments
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
@@ -120,9 +119,8 @@ def cross_validated(features: pl.DataFrame, label: NDArray[np.int64]) -> NDArray
     matrix = features.to_numpy().astype(np.float64)
     scores = np.zeros(len(label))
     for train, test in StratifiedKFold(5, shuffle=True, random_state=7).split(matrix, label):
-        scores[test] = (
-            lightgbm.LGBMClassifier(**TREES).fit(matrix[train], label[train]).predict_proba(matrix[test])[:, 1]
-        )
+        trees = lightgbm.LGBMClassifier(**TREES).fit(matrix[train], label[train])
+        scores[test] = np.asarray(trees.predict_proba(matrix[test]))[:, 1]
     return scores
 
 
@@ -146,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--payments-root", required=True, help="storage.root of a simulated warehouse")
     root = parser.parse_args().payments_root
-    truth = pl.from_arrow(DeltaTable(f"{root}/tables/synthetic_truth").to_pyarrow_table())
+    truth = pl.DataFrame(DeltaTable(f"{root}/tables/synthetic_truth").to_pyarrow_table())
     report(simulated_payments(root), truth)
 
 

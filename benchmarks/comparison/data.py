@@ -83,8 +83,8 @@ def read(root: Path, labels: int) -> Data:
         for name, of in sorted(found.items())
     }
     users = [pq.read_table(path, columns=["user_id"], partitioning=None) for path in splits["out_of_time"].files]
-    truth = pl.from_arrow(DeltaTable(str(root / "tables" / SYNTHETIC_TRUTH.name)).to_pyarrow_table())
-    joined = pl.from_arrow(pa.concat_tables(users)).join(truth, on="user_id", how="left", maintain_order="left")
+    truth = pl.DataFrame(DeltaTable(str(root / "tables" / SYNTHETIC_TRUTH.name)).to_pyarrow_table())
+    joined = pl.DataFrame(pa.concat_tables(users)).join(truth, on="user_id", how="left", maintain_order="left")
     data = Data(root, splits, splits["train"], joined["default_probability"].to_numpy())
     usual = fewer_labels(data, min(labels, data.every_train.users), seed=0)
     return data._replace(splits={**splits, "train": usual})

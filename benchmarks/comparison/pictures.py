@@ -10,6 +10,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.comparison.cells import DAYS
 from benchmarks.comparison.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_ON_ALL, Series, at, by_labels, models_of
@@ -62,10 +64,10 @@ def plot_epochs(found: dict[str, Series], path: Path) -> None:
     picture, axis = plt.subplots(figsize=(7, 4.6))
     networks = models_of(found)
     for network in networks:
-        of = [series for days in DAYS if (series := at(found, network, days)) and series.epoch_seconds]
-        if of:
-            colour = _colour(network, networks)
-            axis.plot([s.cell.days for s in of], [s.epoch_seconds for s in of], "o-", color=colour, label=network)
+        of = [(days, series.epoch_seconds) for days in DAYS if (series := at(found, network, days))]
+        measured = [(days, seconds) for days, seconds in of if seconds]
+        if measured:
+            axis.plot(*zip(*measured, strict=True), "o-", color=_colour(network, networks), label=network)
     axis.set(xlabel="days of history", ylabel="CPU seconds an epoch", xticks=DAYS, ylim=(0, None))
     axis.legend(frameon=False)
     _clean(axis)
@@ -92,12 +94,12 @@ def plot_labels(found: dict[str, Series], path: Path) -> None:
     _save(picture, path)
 
 
-def _clean(axis: plt.Axes) -> None:
+def _clean(axis: Axes) -> None:
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _save(picture: plt.Figure, path: Path) -> None:
+def _save(picture: Figure, path: Path) -> None:
     picture.tight_layout()
     picture.savefig(path, dpi=110)
     plt.close(picture)

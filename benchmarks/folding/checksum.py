@@ -122,7 +122,8 @@ def _folds(batch: pa.RecordBatch) -> Sequences:
 
 
 def _lengths(lists: pa.Array) -> NDArray[np.int64]:
-    return pc.list_value_length(lists).to_numpy().astype(np.int64)
+    lengths: NDArray[np.int64] = pc.list_value_length(lists).to_numpy().astype(np.int64)
+    return lengths
 
 
 def _cents(amounts: pa.Array) -> NDArray[np.int64]:

@@ -174,7 +174,7 @@ def _write_bucket(task: _Bucket) -> tuple[list[_File], list[_File], dict[str, Ch
 def _delivered_last(drawn: Drawn, task: _Bucket) -> NDArray[np.bool_]:
     """The last day's payments, and a few of the weeks before."""
     day = drawn.day
-    wanted = day == task.shape.days - 1
+    wanted: NDArray[np.bool_] = day == task.shape.days - 1
     earlier = np.flatnonzero((day >= task.shape.days - 1 - LATE_DAYS) & ~wanted)
     late = min(math.ceil(int(wanted.sum()) * LATE_SHARE), len(earlier))
     wanted[np.random.default_rng(task.number).choice(earlier, late, replace=False)] = True

@@ -22,7 +22,7 @@ from ptls.nn import Head, RnnSeqEncoder, TrxEncoder
 from sklearn.metrics import roc_auc_score
 
 from lbsf.config.models import FoldConfig, ModelConfig, TrainingConfig
-from lbsf.folds.packed import SECONDS_PER_DAY, PackedFolds
+from lbsf.folds.packed import SECONDS_PER_DAY, Ints, PackedFolds
 
 TARGET = "target_default"
 
@@ -61,7 +61,7 @@ def records(packed: PackedFolds) -> list[dict[str, Any]]:
     ]
 
 
-def _first_words(words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _first_words(words: Ints, lengths: Ints) -> Ints:
     """The first word of each text; 0 for none."""
     first = np.cumsum(lengths) - lengths
     return np.where(lengths > 0, np.append(words, 0)[np.minimum(first, len(words))], 0)

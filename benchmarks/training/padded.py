@@ -104,7 +104,8 @@ class PaddedLBSF(nn.Module):
         scores = encoder.score(payments).masked_fill(~there[:, :, None], float("-inf"))
         weights = torch.softmax(scores, dim=1).nan_to_num(0.0)
         values = encoder.value(payments).unflatten(2, (encoder.heads, -1)) * weights[:, :, :, None]
-        return values.sum(1).flatten(1)
+        pooled: Tensor = values.sum(1).flatten(1)
+        return pooled
 
     def _tally(self, batch: Padded, encoded: Tensor, there: Tensor) -> Tensor:
         """(n, tallies) of (n x M x L, width) payments, (n x M, L) bool."""

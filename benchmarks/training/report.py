@@ -87,7 +87,7 @@ def _name(cell: Cell, first: Cell) -> str:
 def _seconds(cell: Cell, first: Cell) -> str:
     times = [float(found["seconds"]) for found in cell.ended]
     if not times:
-        return cell.rounds[0]["status"]
+        return str(cell.rounds[0]["status"])
     spread = f" ({min(times):.2f} to {max(times):.2f})" if len(times) > 1 else ""
     return f"{median(times):.2f}{spread}"
 

@@ -68,17 +68,16 @@ def network_and_batches(name: str, packed: PackedFolds, batch_users: int) -> tup
 
 def require_equal(padded: PaddedLBSF, batch: FoldBatch) -> None:
     """Raises AssertionError unless the padded network's logits and gradients are LBSF's own."""
-    results = []
+    results: list[list[Tensor]] = []
+    padded.eval()
     for forward in (lambda: padded.model(batch), lambda: padded(pad(batch))):
-        padded.eval().zero_grad()
         logits = forward()
-        logits.square().sum().backward()
-        results.append([logits.detach(), *(weights.grad.clone() for weights in padded.parameters())])
+        gradients = torch.autograd.grad(logits.square().sum(), list(padded.parameters()))
+        results.append([logits.detach(), *gradients])
     # Some gradients are 0 but for rounding: of a bias before a softmax, say.
     rounding = TOLERANCE * max(float(one.abs().max()) for one in results[0])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=TOLERANCE, atol=rounding)
-    padded.zero_grad()
 
 
 def stepper(network: nn.Module) -> Callable[[Any, Tensor], None]:
@@ -89,7 +88,8 @@ def stepper(network: nn.Module) -> Callable[[Any, Tensor], None]:
 
     def step(batch: Any, label: Tensor) -> None:
         optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(network(batch), label).backward()
+        loss = F.binary_cross_entropy_with_logits(network(batch), label)
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), training.gradient_clip)
         optimizer.step()
 
