@@ -27,7 +27,7 @@ from jobs.common import Job
 from lbsf.config import load_config
 from lbsf.schemas import FOLDS, PAYMENTS, TableSchema
 
-CLUSTER = PROJECT / "benchmarks/cluster.py"
+CLUSTER = PROJECT / "benchmarks/tools/cluster.py"
 SOURCE = "conf/sources/synthetic_payments.yaml"
 AS_OF = date(2025, 3, 20)
 SETTINGS = [*SMALL, "fold.window_days=30"]

@@ -13,13 +13,13 @@ from small import PROJECT
 
 sys.path.insert(0, str(PROJECT))
 
-from benchmarks.folding import report  # noqa: E402
-from benchmarks.folding.checksum import Checksum  # noqa: E402
-from benchmarks.folding.contenders import CONTENDERS  # noqa: E402
-from benchmarks.folding.dataset import Dataset, dataset, require_disk  # noqa: E402
-from benchmarks.folding.payments import Shape, draw  # noqa: E402
-from benchmarks.folding.processes import Limits, Watched, watch  # noqa: E402
-from benchmarks.folding.runs import Bench, here  # noqa: E402
+from benchmarks.fold import report  # noqa: E402
+from benchmarks.fold.checksum import Checksum  # noqa: E402
+from benchmarks.fold.contenders import CONTENDERS  # noqa: E402
+from benchmarks.fold.dataset import Dataset, dataset, require_disk  # noqa: E402
+from benchmarks.fold.payments import Shape, draw  # noqa: E402
+from benchmarks.fold.runs import Bench, here  # noqa: E402
+from benchmarks.harness.processes import Limits, Watched, watch  # noqa: E402
 
 SIZE = 4_000
 PLENTY = Limits(seconds=60, memory=2**40, free_disk=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fold_rows import fold_row, pack, payment, random_rows, small_model
 
-from benchmarks.reasons import MOST, WAYS, deletion, integrated_gradients, most_payments
+from benchmarks.reasons.deletion import MOST, WAYS, deletion, integrated_gradients, most_payments
 from lbsf.models.batch import FoldBatch
 
 

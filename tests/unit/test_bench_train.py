@@ -13,11 +13,11 @@ from small import PROJECT
 
 sys.path.insert(0, str(PROJECT))
 
-from benchmarks.training import readers, report  # noqa: E402
-from benchmarks.training.contenders import CONTENDERS  # noqa: E402
-from benchmarks.training.dataset import Dataset, dataset  # noqa: E402
-from benchmarks.training.padded import PaddedLBSF, pad  # noqa: E402
-from benchmarks.training.steps import folds_of, network_and_batches, require_equal, timed_steps  # noqa: E402
+from benchmarks.train import readers, report  # noqa: E402
+from benchmarks.train.contenders import CONTENDERS  # noqa: E402
+from benchmarks.train.dataset import Dataset, dataset  # noqa: E402
+from benchmarks.train.padded import PaddedLBSF, pad  # noqa: E402
+from benchmarks.train.steps import folds_of, network_and_batches, require_equal, timed_steps  # noqa: E402
 
 PER_USER, USERS = 20, 64
 

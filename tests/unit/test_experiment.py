@@ -20,13 +20,13 @@ from small import PROJECT
 
 sys.path.insert(0, str(PROJECT))
 
-from benchmarks.comparison import report, series  # noqa: E402
-from benchmarks.comparison.cells import SETTINGS, Cell, Setting, grid, trials  # noqa: E402
-from benchmarks.comparison.data import Data, fewer_labels, read  # noqa: E402
-from benchmarks.comparison.intervals import Floats, Resampled, auc_and_ks, draw, mean  # noqa: E402
-from benchmarks.comparison.predictions import read as read_cell  # noqa: E402
-from benchmarks.comparison.runs import Runner  # noqa: E402
-from benchmarks.experiment import GROUPS  # noqa: E402
+from benchmarks.experiment import report, series  # noqa: E402
+from benchmarks.experiment.__main__ import GROUPS  # noqa: E402
+from benchmarks.experiment.cells import SETTINGS, Cell, Setting, grid, trials  # noqa: E402
+from benchmarks.experiment.data import Data, fewer_labels, read  # noqa: E402
+from benchmarks.experiment.intervals import Floats, Resampled, auc_and_ks, draw, mean  # noqa: E402
+from benchmarks.experiment.predictions import read as read_cell  # noqa: E402
+from benchmarks.experiment.runs import Runner  # noqa: E402
 from lbsf.baselines.sequences import BACKBONES  # noqa: E402
 from lbsf.config import load_config  # noqa: E402
 from lbsf.config.models import Config  # noqa: E402

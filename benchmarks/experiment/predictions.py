@@ -1,0 +1,27 @@
+"""What a trained cell says of a split's users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.experiment.intervals import Floats
+
+
+def read(cell: Path, split: str, label: Floats | None = None) -> tuple[Floats, Floats]:
+    """Labels and probabilities, (n,) each, from a cell's folder.
+
+    Args:
+        cell: the folder.
+        split: of the examples.
+        label: (n,), those of the cells that it is compared with.
+
+    Raises:
+        SystemExit: its labels are not `label`: it was measured on other users, or in another order.
+    """
+    with np.load(cell / f"{split}.npz", allow_pickle=False) as saved:
+        found, probability = saved["label"], saved["probability"]
+    if label is not None and not np.array_equal(label, found):
+        raise SystemExit(f"{cell}: {split} has other users, or another order, than the cells it is compared with")
+    return found, probability

@@ -1,0 +1,209 @@
+"""Training of the cells: several at a time, each in a process of its own, each once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.experiment.cells import SETTINGS, TREES, Cell, Setting
+from benchmarks.experiment.data import PROJECT, Data, fewer_labels
+from benchmarks.experiment.intervals import Floats
+from benchmarks.experiment.predictions import read
+from lbsf.config.models import Config, TrainingConfig
+from lbsf.models.artifact import weights_digest
+from lbsf.training.distributed import launch
+from lbsf.training.plan import TrainingPlan
+
+RESULT = "result.json"
+# How often an epoch shows a user where labels are fewer than usual.
+MOST_TIMES = 4
+# LightGBM's threads wait for each other; awake, they would take computing time from what is trained beside it.
+_ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+
+
+class Runner:
+    """Trains what is not trained yet; a run that was stopped is simply started again."""
+
+    def __init__(self, config: Config, data: Data, at_once: int):
+        self.config, self.data, self.at_once = config, data, at_once
+        self.folder = data.root / "experiment"
+
+    def train(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Trains the cells, those that others build on first.
+
+        Returns:
+            The cells that failed.
+        """
+        then = [cell for cell in cells if cell.network == "fusion" or cell.taught or cell.pretrained]
+        first = [cell for cell in cells if cell not in then]
+        # Pretraining takes longer than a cell: it starts at once, one run for all cells that start from it.
+        weights = {self._pretrained_folder(cell): cell for cell in cells if cell.pretrained == "visits"}
+        with ThreadPoolExecutor(self.at_once) as pool:
+            pretraining = [pool.submit(self._pretrain, cell) for cell in weights.values()]
+            with tqdm(total=len(cells), desc="experiment", unit="cell", disable=None) as bar:
+                failed = []
+                for part in (first, then):
+                    for cell, ended_well in zip(part, pool.map(self._train, part), strict=True):
+                        bar.update()
+                        failed += [] if ended_well else [cell]
+                    # What comes next builds on it.
+                    for run in pretraining:
+                        run.result()
+                return failed
+
+    def choose_settings(self, trials: Mapping[str, Sequence[Cell]]) -> dict[str, Setting]:
+        """Each network's setting: that with the highest validation AUC.
+
+        Args:
+            trials: cells of each network that differ by setting alone. A network none of which is trained has no
+                setting.
+        """
+        chosen = {}
+        for network, cells in trials.items():
+            results = {cell.setting: result for cell in cells if (result := self.result(cell))}
+            if results:
+                chosen[network] = max(results, key=lambda setting: _best_validation(results[setting]["epochs"]))
+        return chosen
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """What a cell gave; None where it is not trained, or with other settings."""
+        path = self.folder / cell.name / RESULT
+        if not path.exists():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found if found["key"] == self.plan(cell).key else None
+
+    def plan(self, cell: Cell) -> TrainingPlan:
+        """The training run that the cell is; draws its labels where they are few."""
+        splits = dict(self.data.splits)
+        if cell.labels is not None:
+            # An epoch of few labels is over in a few steps; but the same users too often, and they are learnt by heart.
+            times = min(MOST_TIMES, max(1, splits["train"].users // cell.labels)) if _by_ranks(cell) else 1
+            splits["train"] = fewer_labels(self.data, cell.labels, cell.seed, times)
+        if cell.network == "lightgbm":
+            splits["unlabelled"] = self.data.every_train
+        plan = cell.plan(self.config, splits, str(self.folder / cell.name))
+        if not cell.pretrained:
+            return plan
+        start_from = self._pretrained_folder(cell) / "model"
+        start = {"start_from": str(start_from), "start_sha256": weights_digest(start_from)}
+        return plan.model_copy(update=start)
+
+    def _train(self, cell: Cell) -> bool:
+        if self.result(cell) is not None:
+            return True
+        folder = self.folder / cell.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        if cell.pretrained == "teacher":
+            # Of this cell's labels, so no other cell starts from it.
+            self._pretrain(cell)
+        plan = self.plan(cell)
+        if cell.taught:
+            train, said = plan.splits["train"], self._lightgbm_says(cell, "train")
+            taught = train.with_teacher(np.tile(said, train.users // len(said)), folder / "teacher.npy")
+            plan = plan.model_copy(update={"splits": {**plan.splits, "train": taught}})
+        plan.save(folder / "plan.json")
+        started = time.monotonic()
+        events = _run(self._command(cell, folder), folder / "log.txt", plan.training if _by_ranks(cell) else None)
+        if events is None:
+            tqdm.write(f"{cell.name}: failed, see {folder / 'log.txt'}")
+            return False
+        epochs = [event for event in events if event["event"] == "epoch"]
+        found = {
+            "cell": cell.describe(),
+            "key": plan.key,
+            "seconds": time.monotonic() - started,
+            "epochs": epochs,
+            "labels": cell.labels or plan.splits["train"].users,
+        }
+        (folder / RESULT).write_text(json.dumps(found), encoding="utf-8")
+        best = f", best validation AUC {_best_validation(epochs):.4f}" if epochs else ""
+        tqdm.write(f"{cell.name}: {found['seconds']:.0f} s{best}")
+        return True
+
+    def _command(self, cell: Cell, folder: Path) -> list[str]:
+        if _by_ranks(cell):
+            return _rank(folder)
+        command = [sys.executable, "-m", "benchmarks.experiment.trees", "--plan", str(folder / "plan.json")]
+        if cell.network == "fusion":
+            # The fusion's setting is that of the network that it weighs.
+            weighed = [replace(cell, network=network) for network in ("lightgbm", "lbsf")]
+            command += ["--weigh", *(str(self.folder / one.name) for one in weighed)]
+        return command
+
+    def _lightgbm_says(self, cell: Cell, split: str) -> Floats:
+        """The probabilities of a split's users, from the trees that have the cell's seed, days and labels."""
+        trees = replace(cell, network="lightgbm", taught=False, pretrained=None)
+        return read(self.folder / trees.name, split)[1]
+
+    def _pretrained_folder(self, cell: Cell) -> Path:
+        if cell.pretrained == "teacher":
+            return self.folder / cell.name / "pretrained"
+        return self.folder / f"pretrained-seed{cell.seed}-{cell.setting.head}"
+
+    def _pretrain(self, cell: Cell) -> None:
+        """The weights that a cell starts from: of the folds of all training users, their labels unread."""
+        folder = self._pretrained_folder(cell)
+        splits = {**self.data.splits, "train": self.data.every_train}
+        setting = SETTINGS[0]._replace(head=cell.setting.head)
+        plan = Cell("lbsf", cell.days, cell.seed, setting=setting).plan(self.config, splits, str(folder))
+        training = plan.training.model_copy(update={"epochs": self.config.pretraining.epochs})
+        plan = plan.model_copy(update={"objective": cell.pretrained, "training": training})
+        if (folder / "model").exists() and TrainingPlan.load(folder / "plan.json").key == plan.key:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        if cell.pretrained == "teacher":
+            for name, of in (("train", "unlabelled"), ("validation", "validation")):
+                splits[name] = splits[name].with_teacher(self._lightgbm_says(cell, of), folder / f"teacher_{name}.npy")
+            plan = plan.model_copy(update={"splits": splits})
+        plan.save(folder / "plan.json")
+        if _run(_rank(folder), folder / "log.txt", training) is None:
+            raise SystemExit(f"pretraining failed, see {folder / 'log.txt'}")
+
+
+def _best_validation(epochs: Sequence[dict[str, Any]]) -> float:
+    return max(float(epoch["validation.auc"]) for epoch in epochs)
+
+
+def _by_ranks(cell: Cell) -> bool:
+    return cell.network not in TREES
+
+
+def _rank(folder: Path) -> list[str]:
+    """One rank of the plan in a folder."""
+    return [sys.executable, str(PROJECT / "jobs/train_rank.py"), "--plan", str(folder / "plan.json")]
+
+
+def _run(command: Sequence[str], log: Path, training: TrainingConfig | None) -> list[dict[str, Any]] | None:
+    """Runs a command, by horovodrun where a training has several ranks.
+
+    Returns:
+        The JSON lines that it printed, or None where it failed.
+    """
+    if training is not None and training.ranks > 1:
+        lines: list[str] = []
+        network = training.network_interfaces
+        status = launch(command, training.ranks, training.hosts, lines.append, network_interfaces=network)
+        log.write_text("\n".join(lines), encoding="utf-8")
+    else:
+        with log.open("w", encoding="utf-8") as errors:
+            done = subprocess.run(
+                command, cwd=PROJECT, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+            )
+            errors.write(done.stdout)
+        status, lines = done.returncode, done.stdout.splitlines()
+    return None if status else [json.loads(line) for line in lines if line.startswith("{")]

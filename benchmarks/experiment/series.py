@@ -1,0 +1,118 @@
+"""Results of the cells that differ by seed alone, taken together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import logit
+
+from benchmarks.experiment.cells import LONGEST, Cell
+from benchmarks.experiment.intervals import Floats, Interval, Resampled, auc_and_ks, draw, mean
+from benchmarks.experiment.predictions import read
+
+SPLIT = "out_of_time"
+TAUGHT = "lbsf, taught"
+TAUGHT_ON_ALL = "lbsf, taught on all"
+PRETRAINED = "lbsf, pretrained"
+# LBSF trained in other ways than on the labels alone.
+TRAINED_AS: dict[str, dict[str, Any]] = {
+    TAUGHT: {"taught": True},
+    TAUGHT_ON_ALL: {"taught": True, "pretrained": "teacher"},
+    PRETRAINED: {"pretrained": "visits"},
+}
+# What is trained with several numbers of labels.
+BY_LABELS = ("lbsf", *TRAINED_AS, "lightgbm")
+
+
+class Series(NamedTuple):
+    """The cells that differ by seed alone.
+
+    Attributes:
+        cell: one of them.
+        auc, ks: mean over seeds, of the users out of time.
+        seeds: AUC of each seed.
+        together: AUC of the mean of the seeds' logits; None where there is one seed.
+        labels: training users.
+        epoch_seconds: of one core, median over epochs and seeds; None where there are no epochs.
+    """
+
+    cell: Cell
+    auc: Resampled
+    ks: Resampled
+    seeds: dict[int, Resampled]
+    together: Resampled | None
+    labels: int
+    epoch_seconds: float | None
+
+    def ahead_of(self, other: Series) -> Interval:
+        """The paired difference of AUC, in the mean of the seeds that both have; of all seeds where they share none."""
+        common = [seed for seed in self.seeds if seed in other.seeds]
+        if not common:
+            return self.auc.minus(other.auc)
+        return mean([self.seeds[seed] for seed in common]).minus(mean([other.seeds[seed] for seed in common]))
+
+
+def gather(cells: Iterable[tuple[Cell, Path, dict[str, Any]]]) -> dict[str, Series]:
+    """The series of trained cells.
+
+    Args:
+        cells: each cell with its folder and its result.
+
+    Raises:
+        SystemExit: two cells were measured on different users.
+    """
+    parts: dict[str, list[tuple[Cell, Resampled, Resampled]]] = defaultdict(list)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    logits: dict[str, list[Floats]] = defaultdict(list)
+    labels: dict[str, int] = {}
+    label = counts = None
+    for cell, folder, result in cells:
+        label, probability = read(folder, SPLIT, label)
+        counts = draw(label) if counts is None else counts
+        parts[cell.series].append((cell, *auc_and_ks(label, probability, counts)))
+        logits[cell.series].append(logit(probability))
+        labels[cell.series] = result["labels"]
+        seconds[cell.series] += [epoch["cpu_seconds"] for epoch in result["epochs"]]
+    if label is None or counts is None:
+        return {}
+    return {
+        name: Series(
+            of[0][0],
+            mean([auc for _, auc, _ in of]),
+            mean([ks for _, _, ks in of]),
+            {cell.seed: auc for cell, auc, _ in of},
+            auc_and_ks(label, np.mean(logits[name], axis=0), counts)[0] if len(of) > 1 else None,
+            labels[name],
+            float(np.median(seconds[name])) if seconds[name] else None,
+        )
+        for name, of in parts.items()
+    }
+
+
+def at(found: dict[str, Series], model: str = "lbsf", days: int = LONGEST, **other: Any) -> Series | None:
+    """The series of a network or one of TRAINED_AS, with what else the cell has; None where it is not trained."""
+    network = "lbsf" if model in TRAINED_AS else model
+    unfolded = network not in ("lbsf", "lightgbm", "fusion")
+    cell = replace(Cell(network, days, 0), **{"unfolded": unfolded, **TRAINED_AS.get(model, {}), **other})
+    return found.get(cell.series)
+
+
+def models_of(found: dict[str, Series]) -> list[str]:
+    """Those of the main comparison, the best at 180 days first."""
+    seen = {series.cell.network for series in found.values()}
+    seen |= {model for model in (TAUGHT, TAUGHT_ON_ALL) if at(found, model)}
+    longest = {model: at(found, model) for model in seen}
+    return sorted(seen, key=lambda model: -(s.auc.value if (s := longest[model]) else 0.0))
+
+
+def by_labels(found: dict[str, Series]) -> dict[int, dict[str, Series]]:
+    """What is known of each of BY_LABELS by the number of labels."""
+    numbers = {None, *(series.cell.labels for series in found.values())}
+    rows = [{model: s for model in BY_LABELS if (s := at(found, model, labels=n))} for n in numbers]
+    of = {series.labels: row for row in rows for series in row.values()}
+    return {number: of[number] for number in sorted(of)} if len(of) > 1 else {}

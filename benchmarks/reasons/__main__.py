@@ -1,0 +1,5 @@
+"""`python -m benchmarks.reasons`."""
+
+from benchmarks.reasons.deletion import main
+
+raise SystemExit(main())
