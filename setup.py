@@ -1,8 +1,14 @@
 """Package metadata. Pinned versions of everything stand in conf/environment/."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+VERSION = re.search(
+    r'__version__ = "(.+)"', Path(__file__).with_name("lbsf").joinpath("__init__.py").read_text("utf-8")
+)
+assert VERSION is not None
 
 JOBS = (
     "demo",
@@ -73,7 +79,7 @@ BENCH = ["captum>=0.7", "duckdb>=1", "matplotlib>=3.7", "psutil", "pytorch-lifes
 
 setup(
     name="lbsf",
-    version="0.1.0",
+    version=VERSION[1],
     description="Long-term Payment Behavior Sequence Folding: default risk from half a year of payments",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

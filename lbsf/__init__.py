@@ -1,3 +1,3 @@
 """Long-term Payment Behavior Sequence Folding (arXiv 2411.15056)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

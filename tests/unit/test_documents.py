@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+import lbsf
 from lbsf.config import Config
 from lbsf.ingest import Received, accepted, check_labels, check_payments, load_mapping, read_source
 from lbsf.schemas import LABELS, PAYMENTS
@@ -121,7 +122,9 @@ def test_every_page_of_the_site_is_found_from_its_navigation() -> None:
 
 def test_the_changelog_has_this_version() -> None:
     version = importlib.metadata.version("lbsf")
-    assert f"## {version}" in (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    text = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", text, re.MULTILINE)
+    assert lbsf.__version__ == version
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
