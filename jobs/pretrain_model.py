@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs.common import Job, Summary, day, run_main
+from jobs.common import Job, Summary, alone, day, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES, FOLDS
@@ -39,45 +39,55 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
     Raises:
         InputError: a night is later than the out-of-time test begins, has no folds, or folds of another spec.
     """
+    from lbsf.training.checkpoint import FILE as CHECKPOINT
     from lbsf.training.plan import TrainingPlan
 
     with job.step("pretrain_model") as summary:
         config = job.config
+        # A store that cannot be reached is found out here, before hours of training.
+        tracker = job.tracker
         _check_days(as_of, config.examples.out_of_time_from)
         version = job.warehouse.version(FOLDS)
         splits = _splits(job.warehouse.data_files(FOLDS, version), as_of, config.fold.spec)
-        with job.tracker.run("pretrain") as tracked:
-            output = job.root / "training" / tracked.run_id
-            output.mkdir(parents=True)
-            plan = TrainingPlan(
-                model=config.model,
-                fold=config.fold,
-                training=config.training.model_copy(update={"epochs": config.pretraining.epochs}),
-                splits=splits,
-                output=str(output),
-                objective=config.pretraining.objective,
-            )
-            nights = [night.isoformat() for night in as_of]
-            tracked.params(
-                {
-                    **{f"training.{key}": value for key, value in plan.training},
-                    **{f"model.{key}": value for key, value in plan.model},
-                    "objective": plan.objective,
-                    "as_of": ",".join(nights),
-                    "fold_spec": plan.fold.spec,
-                    "folds_version": version,
-                }
-            )
+        plan = TrainingPlan(
+            model=config.model,
+            fold=config.fold,
+            training=config.training.model_copy(update={"epochs": config.pretraining.epochs}),
+            splits=splits,
+            output="",
+            objective=config.pretraining.objective,
+        )
+        # Named by the plan, so that the same command finds what a killed one left behind.
+        output = job.root / "training" / plan.key
+        plan = plan.model_copy(update={"output": str(output)})
+        with alone(output, "training", "another pretrain_model trains this now; wait until it ends"):
+            (output / CHECKPOINT).unlink(missing_ok=True)
             try:
-                if plan.objective == "teacher":
-                    plan = _taught(job, plan, tracked)
-                train_on_ranks(plan, tracked)
-                job.tracker.save_pretrained(tracked, output / "model")
+                with tracker.run("pretrain", plan.key) as tracked:
+                    _log_origin(plan, as_of, version, tracked)
+                    if plan.objective == "teacher":
+                        plan = _taught(job, plan, tracked)
+                    train_on_ranks(plan, tracked)
+                    tracker.save_pretrained(tracked, output / "model")
             finally:
                 shutil.rmtree(output, ignore_errors=True)
         summary.rows_in = sum(split.users for split in splits.values())
         summary.details = {"objective": plan.objective, "folds version": version, "run": tracked.run_id}
     return summary
+
+
+def _log_origin(plan: TrainingPlan, as_of: Sequence[date], folds_version: int, tracked: Run) -> None:
+    """What makes the weights: settings and folds."""
+    tracked.params(
+        {
+            **{f"training.{key}": value for key, value in plan.training},
+            **{f"model.{key}": value for key, value in plan.model},
+            "objective": plan.objective,
+            "as_of": ",".join(night.isoformat() for night in as_of),
+            "fold_spec": plan.fold.spec,
+            "folds_version": folds_version,
+        }
+    )
 
 
 def _taught(job: Job, plan: TrainingPlan, tracked: Run) -> TrainingPlan:

@@ -23,11 +23,16 @@ def run(job: Job, *, override: str | None = None) -> Summary:
     from lbsf.tracking import CHALLENGER, CHAMPION
 
     with job.step("promote_model") as summary:
-        challenger, champion = job.tracker.fetch(CHALLENGER), job.tracker.find(CHAMPION)
+        challenger, champion = job.tracker.fetch(CHALLENGER), job.tracker.version_of(CHAMPION)
+        if champion == challenger.version:
+            # An earlier promotion was ended before its last step.
+            job.tracker.promote(challenger)
+            summary.details = {"champion": f"{challenger.name} version {challenger.version}", "before": "itself"}
+            return summary
         verdict = challenger.tags.get("validation")
         if verdict is None:
             raise InputError(f"challenger version {challenger.version} has not been validated: run validate_model.py")
-        compared_with, today = challenger.tags.get("validation_champion"), champion.version if champion else "none"
+        compared_with, today = challenger.tags.get("validation_champion"), champion or "none"
         if compared_with != today:
             raise InputError(
                 f"challenger version {challenger.version} was compared with champion {compared_with}, "
@@ -37,12 +42,12 @@ def run(job: Job, *, override: str | None = None) -> Summary:
             raise InputError(
                 f"challenger version {challenger.version} was refused: {challenger.tags.get('validation_reasons')}"
             )
-        if verdict != "passed" and override:
-            job.tracker.tag(challenger, {"override": override})
+        # That of an earlier call, which was ended before the promotion, does not stand beside a verdict that passed.
+        job.tracker.tag(challenger, {"override": None if verdict == "passed" else override})
         job.tracker.promote(challenger)
         summary.details = {
             "champion": f"{challenger.name} version {challenger.version}",
-            "before": f"version {champion.version}" if champion else "none",
+            "before": f"version {champion}" if champion else "none",
             "gate": verdict if verdict == "passed" else f"overruled ({override})",
         }
     return summary

@@ -61,10 +61,18 @@ def train_on_ranks(plan: TrainingPlan, tracked: Run) -> None:
             on_line,
             network_interfaces=training.network_interfaces,
             elastic=training.elastic,
+            timeout_seconds=training.rank_timeout_seconds,
         )
     # An elastic run may do without a rank that could not begin.
     if status and errors:
         raise InputError(errors[0])
+    # Gloo's own words, which the ranks cannot catch.
+    if status and any("Timed out waiting" in line for line in other_lines):
+        raise InputError(
+            f"a rank was silent for {plan.training.rank_timeout_seconds} s (training.rank_timeout_seconds), so the "
+            "others gave the run up: see whether a host hangs or swaps, or allow more; the same command goes on from "
+            "the last checkpoint"
+        )
     if status:
         raise RuntimeError(f"training ended with status {status}:\n" + "\n".join(other_lines[-40:]))
 

@@ -18,10 +18,10 @@ from pyspark.sql import functions as F
 from jobs.common import Job, Summary, day, run_main
 from lbsf.errors import FindingError, InputError
 from lbsf.models.artifact import load_card, require_spec
+from lbsf.models.predict import PROBABILITY_DECIMALS
 from lbsf.schemas import FOLDS, SCORES
 from lbsf.scoring import ModelFiles, score_folds
 from lbsf.scoring.explain import CONTRIBUTION_DECIMALS
-from lbsf.scoring.score import PROBABILITY_DECIMALS
 from lbsf.tables import lost_files_mean
 
 # Half a unit more, for the numbers are compared as binary fractions.

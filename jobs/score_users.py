@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
 from lbsf.errors import InputError
-from lbsf.models.artifact import ModelCard, load_card, require_spec, require_thin_file
+from lbsf.models.artifact import ModelCard, load_card, require_spec
 from lbsf.schemas import FOLDS, SCORES
 from lbsf.schemas.scores import THIN_BAND
 from lbsf.scoring import ModelFiles, score_folds, with_change, with_rank
@@ -39,14 +39,12 @@ def run(job: Job, *, as_of: date) -> Summary:
         folds_version = warehouse.version(FOLDS)
         folds = warehouse.read(FOLDS, folds_version).where(F.col("as_of") == F.lit(as_of))
         champion = job.tracker.fetch(CHAMPION)
-        card = load_card(champion.folder)
-        require_thin_file(card)
-        summary.rows_in = _check_folds(folds, as_of, card)
+        summary.rows_in = _check_folds(folds, as_of, load_card(champion.folder))
+        files = ModelFiles.read(champion.folder)
         since = _night_before(job, as_of)
         earlier = None if since is None else warehouse.read(SCORES).where(F.col("score_date") == F.lit(since))
         # Spark's own 10,000 folds at a time would be gigabytes.
         with settings_of(job.spark, {ARROW_ROWS: str(scoring.batch_users)}):
-            files = ModelFiles.read(champion.folder)
             # The ranks read the scores twice, and the network is far dearer than the disk.
             raw = score_folds(folds, files, scoring.batch_users, scoring.reasons, since).persist()
             changed = with_change(raw, earlier, since, champion.version)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lbsf.baselines.payments import Floats
     from lbsf.config.models import ScoringConfig
-    from lbsf.models.artifact import ThinFile
+    from lbsf.models.artifact import ModelCard
     from lbsf.tracking import Run
     from lbsf.training.plan import TrainingPlan
 
@@ -55,6 +55,8 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
     from lbsf.training.plan import Split, TrainingPlan
 
     with job.step("train_model") as summary:
+        # A store that cannot be reached is found out here, before hours of training.
+        tracker = job.tracker
         version = job.warehouse.version(EXAMPLES)
         splits = _splits(job.warehouse.data_files(EXAMPLES, version))
         # Found out here, before any rank is started.
@@ -79,7 +81,7 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
             if fresh:
                 (output / CHECKPOINT).unlink(missing_ok=True)
                 (output / _RUN_ID).unlink(missing_ok=True)
-            with _tracked(job, output) as (tracked, new):
+            with _tracked(job, plan, output) as (tracked, new):
                 if new:
                     _log_origin(job, plan, version, tracked)
                     tracked.params({"pretrained_run": pretrained_run})
@@ -88,10 +90,10 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
                     {name: split.files for name, split in plan.splits.items()}, training.seed
                 )
                 train_on_ranks(_taught(plan, baseline["train"][1]), tracked)
-                metrics = _evaluate(plan, baseline, job.config.scoring, tracked)
-                thin_file = _save_thin_file(plan, job.config.scoring, tracked)
-                _save_reference(plan, thin_file, tracked)
-                model = job.tracker.register(tracked, output / "model", example)
+                card = _save_thin_file(plan, job.config.scoring, tracked)
+                metrics = _evaluate(plan, baseline, card, tracked)
+                _save_reference(plan, card, tracked)
+                model = tracker.register(tracked, output / "model", example)
             shutil.rmtree(output, ignore_errors=True)
         held_out = plan.held_out[-1] if plan.held_out else "validation"
         summary.rows_in = sum(split.users for split in plan.splits.values())
@@ -105,15 +107,18 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
 
 
 @contextmanager
-def _tracked(job: Job, output: Path) -> Iterator[tuple[Run, bool]]:
-    """The training's MLflow run and whether it is new, or the one that an unfinished training began."""
+def _tracked(job: Job, plan: TrainingPlan, output: Path) -> Iterator[tuple[Run, bool]]:
+    """The training's MLflow run and whether it is new, or the one that an unfinished training began.
+
+    Runs of this plan that a kill left before their id was noted are ended: nothing of them is gone on with.
+    """
     note = output / _RUN_ID
     run_id = note.read_text(encoding="utf-8") if note.exists() else ""
     if run_id:
-        with job.tracker.resume(run_id) as tracked:
+        with job.tracker.resume(run_id, plan.key) as tracked:
             yield tracked, False
         return
-    with job.tracker.run("train") as tracked:
+    with job.tracker.run("train", plan.key) as tracked:
         yield tracked, True
 
 
@@ -139,12 +144,12 @@ def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
 
 
 def _pretrained(job: Job) -> tuple[str, str, str]:
-    """The newest pretrained weights: their folder, their SHA-256, and the run that made them."""
-    from lbsf.models.artifact import weights_digest
+    """The newest pretrained weights: their folder, its SHA-256, and the run that made them."""
+    from lbsf.models.artifact import files_digest
 
     folder = job.root / "training" / "pretrained"
     run_id = job.tracker.latest_pretrained(folder)
-    return str(folder), weights_digest(folder), run_id
+    return str(folder), files_digest(folder), run_id
 
 
 def _taught(plan: TrainingPlan, probability: Floats) -> TrainingPlan:
@@ -199,25 +204,29 @@ def _log_origin(job: Job, plan: TrainingPlan, examples_version: int, tracked: Ru
 
 
 def _evaluate(
-    plan: TrainingPlan, baseline: dict[str, tuple[Floats, Floats]], scoring: ScoringConfig, tracked: Run
+    plan: TrainingPlan, baseline: dict[str, tuple[Floats, Floats]], card: ModelCard, tracked: Run
 ) -> dict[str, float]:
-    """Metrics, tables and pictures of validation and the held-out splits, for LBSF and for LightGBM."""
+    """Metrics, tables and pictures of validation and the held-out splits, for LBSF as it scores and for LightGBM."""
     from lbsf.evaluation.curves import performance_figures, segment_figure
     from lbsf.evaluation.metrics import calibration_measures, evaluate
     from lbsf.evaluation.segments import FACTS, segment_metrics, segment_table, segment_users
+    from lbsf.models.artifact import require_thin_file
+    from lbsf.models.predict import decide_scores
 
     metrics: dict[str, float] = {}
+    thin = require_thin_file(card)
     for name in ("validation", *plan.held_out):
         with np.load(Path(plan.output) / f"{name}.npz", allow_pickle=False) as saved:
-            label, probability = saved["label"], saved["probability"]
+            label = saved["label"]
             facts = {fact: saved[fact] for fact in FACTS}
+            probability, _ = decide_scores(card, saved["probability"], facts["payments"], facts["merchants"])
         if len(np.unique(label)) < 2:
             raise InputError(f"table examples, split {name}: labels of one class only cannot be evaluated")
         metrics |= {f"{name}.{key}": value for key, value in evaluate(label, probability).items()}
         measures = calibration_measures(label, probability)
         metrics |= {f"{name}.calibration_{key}": value for key, value in measures.items() if key != "level"}
         metrics |= {f"lightgbm.{name}.{key}": value for key, value in evaluate(*baseline[name]).items()}
-        segments = segment_users(facts, scoring.thin_file_payments, scoring.thin_file_merchants)
+        segments = segment_users(facts, thin.payments, thin.merchants)
         table = segment_table(label, probability, segments)
         metrics |= segment_metrics(table, name)
         tracked.table(table, f"segments_{name}")
@@ -229,21 +238,22 @@ def _evaluate(
     return metrics
 
 
-def _save_reference(plan: TrainingPlan, thin_file: ThinFile, tracked: Run) -> None:
+def _save_reference(plan: TrainingPlan, card: ModelCard, tracked: Run) -> None:
     """What inputs, and scores but for thin files, look like now: the nightly ones are held against it."""
     from lbsf.evaluation.reference import REFERENCE, add, count, make_reference
     from lbsf.loading.petastorm_reader import every_user_once
+    from lbsf.models.predict import decide_scores
 
     batches = every_user_once(plan.splits["train"].files, shard=0, shards=1, batch_users=plan.training.batch_users)
     with np.load(Path(plan.output) / "validation.npz", allow_pickle=False) as saved:
-        probability = saved["probability"][~thin_file.covers(saved["payments"], saved["merchants"])]
-    reference = make_reference(add(count(packed) for packed in batches), probability)
+        scores = decide_scores(card, saved["probability"], saved["payments"], saved["merchants"])
+    reference = make_reference(add(count(packed) for packed in batches), scores.probability[~scores.thin_file])
     reference.save(Path(plan.output) / "model")
     tracked.document(reference.model_dump(mode="json"), REFERENCE)
 
 
-def _save_thin_file(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> ThinFile:
-    """What the model says of users with too little history, on its card."""
+def _save_thin_file(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> ModelCard:
+    """Writes what the model says of users with too little history onto its card; the card."""
     import pyarrow as pa
 
     from lbsf.models.artifact import load_card, save_card
@@ -256,9 +266,10 @@ def _save_thin_file(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) ->
     label, payments, merchants = (rows[name].to_numpy().astype(np.int64) for name in names)
     thin = thin_file_of(label, payments, merchants, scoring.thin_file_payments, scoring.thin_file_merchants)
     folder = Path(plan.output) / "model"
-    save_card(folder, load_card(folder).model_copy(update={"thin_file": thin}))
+    card = load_card(folder).model_copy(update={"thin_file": thin})
+    save_card(folder, card)
     tracked.params({f"thin_file.{name}": value for name, value in thin})
-    return thin
+    return card
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

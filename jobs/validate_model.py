@@ -21,6 +21,7 @@ from lbsf.tables import DataFile, spec_of
 if TYPE_CHECKING:
     from lbsf.evaluation.gate import Evidence, Verdict
     from lbsf.folds.packed import PackedFolds
+    from lbsf.models.predict import Floats
     from lbsf.tracking import RegisteredModel, Run
 
 
@@ -33,29 +34,32 @@ def run(job: Job) -> Summary:
     """
     from lbsf.evaluation.gate import compare
     from lbsf.loading.petastorm_reader import every_user_once
-    from lbsf.tracking import CHALLENGER, CHAMPION
+    from lbsf.tracking import CHALLENGER, CHAMPION, Run
 
     with job.step("validate_model") as summary:
-        challenger, champion = job.tracker.fetch(CHALLENGER), job.tracker.find(CHAMPION)
+        challenger, today = job.tracker.fetch(CHALLENGER), job.tracker.version_of(CHAMPION)
+        if today == challenger.version:
+            raise InputError(f"challenger version {today} is the champion already: run promote_model.py")
         version = job.warehouse.version(EXAMPLES)
         split, files = _held_out(job.warehouse.data_files(EXAMPLES, version))
         paths, users = [file.path for file in files], sum(file.rows for file in files)
         rows = list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
         if sum(map(len, rows)) != users:
             raise InputError(f"split {split}: {sum(map(len, rows)):,} users were read, the table holds {users:,}")
-        evidence = _evidence(job, challenger, champion, rows, spec_of(paths[0]))
+        evidence = _evidence(job, challenger, rows, spec_of(paths[0]))
         verdict = compare(evidence, job.config.promotion, job.config.training.seed)
-        with job.tracker.resume(challenger.run_id) as tracked:
-            _log(verdict, evidence, split, tracked)
+        _log(verdict, evidence, split, Run(challenger.run_id))
         passed = "passed" if verdict.passed else "refused"
+        # An earlier verdict goes first and this one comes last: a kill in between leaves none, never half of each.
+        job.tracker.tag(challenger, {"validation": None, "override": None})
         job.tracker.tag(
             challenger,
             {
-                "validation": passed,
                 "validation_reasons": verdict.summary,
                 "validation_split": split,
                 "validation_examples_version": str(version),
-                "validation_champion": champion.version if champion else "none",
+                "validation_champion": today or "none",
+                "validation": passed,
             },
         )
         for reason in verdict.reasons:
@@ -64,7 +68,7 @@ def run(job: Job) -> Summary:
         summary.details = {
             "split": split,
             "challenger": f"version {challenger.version}",
-            "champion": f"version {champion.version}" if champion else "none",
+            "champion": f"version {today}" if today else "none",
             "verdict": passed,
         }
     return summary
@@ -79,28 +83,23 @@ def _held_out(files: list[DataFile]) -> tuple[str, list[DataFile]]:
     raise InputError("table examples has neither an out_of_time nor a test split: nothing to validate on")
 
 
-def _evidence(
-    job: Job, challenger: RegisteredModel, champion: RegisteredModel | None, rows: list[PackedFolds], spec: str
-) -> Evidence:
-    """Both models' probabilities of the same users, and what is known of these."""
+def _evidence(job: Job, challenger: RegisteredModel, rows: list[PackedFolds], spec: str) -> Evidence:
+    """What both models would say of the same users, and what is known of these."""
     from lbsf.evaluation.gate import Evidence
     from lbsf.evaluation.reference import Reference
     from lbsf.evaluation.segments import FACTS, describe, segment_users
-    from lbsf.models.artifact import load_card, load_model, require_spec
-    from lbsf.models.predict import predict_probabilities
+    from lbsf.models.artifact import load_model, require_spec
+    from lbsf.models.predict import predict_scores
 
-    require_spec(load_card(challenger.folder), spec)
+    network, card = load_model(challenger.folder)
+    require_spec(card, spec)
+    scores = predict_scores(network, card, rows)
+    champion, incomparable = _champion_scores(job, rows, spec)
     facts = [describe(packed) for packed in rows]
-    incomparable = None
-    if champion is not None and (read := load_card(champion.folder).fold.spec) != spec:
-        # Its successor could never be judged if this were an error; so a person has to overrule.
-        incomparable = f"version {champion.version} reads folds of spec {read}, table examples holds {spec}"
     return Evidence(
         label=np.concatenate([packed.label for packed in rows if packed.label is not None]).astype(float),
-        challenger=predict_probabilities(*load_model(challenger.folder), rows),
-        champion=None
-        if champion is None or incomparable
-        else predict_probabilities(*load_model(champion.folder), rows),
+        challenger=scores.probability,
+        champion=champion,
         incomparable=incomparable,
         segments=segment_users(
             {name: np.concatenate([of[name] for of in facts]) for name in FACTS},
@@ -108,7 +107,32 @@ def _evidence(
             job.config.scoring.thin_file_merchants,
         ),
         validation_scores=Reference.load(challenger.folder).score,
+        thin_file=scores.thin_file,
     )
+
+
+def _champion_scores(job: Job, rows: list[PackedFolds], spec: str) -> tuple[Floats | None, str | None]:
+    """The champion's probabilities of the users, or why it cannot score them; neither without a champion.
+
+    Its successor could never be judged if a champion of other folds, or a damaged one, were an error; so a person has
+    to overrule.
+    """
+    from lbsf.models.artifact import load_model
+    from lbsf.models.predict import predict_scores
+    from lbsf.tracking import CHAMPION, StoreError
+
+    try:
+        champion = job.tracker.find(CHAMPION)
+        if champion is None:
+            return None, None
+        network, card = load_model(champion.folder)
+        if card.fold.spec != spec:
+            return None, f"version {champion.version} reads folds of spec {card.fold.spec}, table examples holds {spec}"
+        return predict_scores(network, card, rows).probability, None
+    except StoreError:
+        raise
+    except InputError as error:
+        return None, str(error)
 
 
 def _log(verdict: Verdict, evidence: Evidence, split: str, tracked: Run) -> None:

@@ -41,6 +41,7 @@ def train(plan: TrainingPlan, on_event: Callable[[Event], None] = lambda event: 
         on_line,
         network_interfaces=training.network_interfaces,
         elastic=training.elastic,
+        timeout_seconds=training.rank_timeout_seconds,
     )
     return status, events
 

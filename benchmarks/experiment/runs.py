@@ -22,7 +22,7 @@ from benchmarks.experiment.data import PROJECT, Data, fewer_labels
 from benchmarks.experiment.intervals import Floats
 from benchmarks.experiment.predictions import read
 from lbsf.config.models import Config, TrainingConfig
-from lbsf.models.artifact import weights_digest
+from lbsf.models.artifact import files_digest
 from lbsf.training.distributed import launch
 from lbsf.training.plan import TrainingPlan
 
@@ -98,7 +98,7 @@ class Runner:
         if not cell.pretrained:
             return plan
         start_from = self._pretrained_folder(cell) / "model"
-        start = {"start_from": str(start_from), "start_sha256": weights_digest(start_from)}
+        start = {"start_from": str(start_from), "start_sha256": files_digest(start_from)}
         return plan.model_copy(update=start)
 
     def _train(self, cell: Cell) -> bool:
@@ -197,7 +197,14 @@ def _run(command: Sequence[str], log: Path, training: TrainingConfig | None) -> 
     if training is not None and training.ranks > 1:
         lines: list[str] = []
         network = training.network_interfaces
-        status = launch(command, training.ranks, training.hosts, lines.append, network_interfaces=network)
+        status = launch(
+            command,
+            training.ranks,
+            training.hosts,
+            lines.append,
+            network_interfaces=network,
+            timeout_seconds=training.rank_timeout_seconds,
+        )
         log.write_text("\n".join(lines), encoding="utf-8")
     else:
         with log.open("w", encoding="utf-8") as errors:

@@ -9,14 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 # Every name from configuration that reaches SQL is held to this form.
 Identifier = Annotated[str, StringConstraints(max_length=127, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Positive = Annotated[int, Field(gt=0)]
+# What counts, and seeds, go into 32-bit integers of Spark, LightGBM and Parquet.
+LARGEST = 2**31 - 1
+Positive = Annotated[int, Field(gt=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+# A century: a day less as many days is still a date.
+Days = Annotated[int, Field(gt=0, le=36_525)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, unknown keys refused."""
+    """A part of the configuration: frozen, unknown keys refused, and numbers that are infinite or none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class StorageConfig(Section):
@@ -32,7 +38,7 @@ class StorageConfig(Section):
         description="parts of the payments and folds tables, by a hash of user_id: each is folded in one task's "
         "memory. Fixed once payments are stored"
     )
-    history_days: Positive = Field(description="days for which Delta keeps what is needed to read an old version")
+    history_days: Days = Field(description="days for which Delta keeps what is needed to read an old version")
 
 
 class SparkConfig(Section):
@@ -48,9 +54,9 @@ class SyntheticConfig(Section):
     """The payment simulator (lbsf/synthetic)."""
 
     users: Positive
-    days: Annotated[int, Field(ge=60)]
+    days: Annotated[int, Field(ge=60, le=36_525)]
     start_on: date = Field(description="first simulated day")
-    merchants: Annotated[int, Field(ge=200)]
+    merchants: Annotated[int, Field(ge=200, le=LARGEST)]
     payments_per_user_day: Annotated[float, Field(gt=0, le=50)] = Field(
         description="payments a day of the median user; users differ widely round it"
     )
@@ -60,13 +66,13 @@ class SyntheticConfig(Section):
     observation_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         description="share of the users observed on each of observation_days; sums to 1"
     )
-    label_horizon_days: Positive = Field(description="days from observed_on until the outcome is known")
+    label_horizon_days: Days = Field(description="days from observed_on until the outcome is known")
     default_rate: Annotated[float, Field(gt=0.001, lt=0.5)]
     duplicate_share: Share
     late_share: Share
     bad_share: Share
     format: Literal["parquet", "csv"] = Field(description="of the daily payment files")
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
 
     @model_validator(mode="after")
     def _observations_fit(self) -> SyntheticConfig:
@@ -90,15 +96,15 @@ class IngestConfig(Section):
 class FoldConfig(Section):
     """How payments are folded. A change of any value makes folds that older models cannot read."""
 
-    window_days: Positive = Field(description="days of history: [as_of - window_days, as_of)")
+    window_days: Days = Field(description="days of history: [as_of - window_days, as_of)")
     max_merchants: Positive = Field(description="merchants kept per user")
-    frequent_merchants: Annotated[int, Field(ge=0)] = Field(
+    frequent_merchants: Count = Field(
         description="of them, those with the most payments; the others are the most recently visited"
     )
     max_payments_per_merchant: Positive = Field(description="payments kept per merchant, the most recent")
-    category_buckets: Annotated[int, Field(ge=2)] = Field(description="hash buckets; 0 stands for null")
-    channel_buckets: Annotated[int, Field(ge=2)]
-    token_buckets: Annotated[int, Field(ge=2)]
+    category_buckets: Annotated[int, Field(ge=2, le=LARGEST)] = Field(description="hash buckets; 0 stands for null")
+    channel_buckets: Annotated[int, Field(ge=2, le=LARGEST)]
+    token_buckets: Annotated[int, Field(ge=2, le=LARGEST)]
     max_tokens: Positive = Field(description="words kept of a merchant name or a description")
     row_group_users: Positive = Field(description="users a Parquet row group: the unit that Petastorm shards")
     through_spark: bool = Field(
@@ -146,7 +152,7 @@ class ModelConfig(Section):
     sequence: Literal["none", "gru", "transformer"] = Field(
         description="what relates a merchant's payments before attention pools them"
     )
-    relational_layers: Annotated[int, Field(ge=0)] = Field(description="layers in which merchants look at each other")
+    relational_layers: Count = Field(description="layers in which merchants look at each other")
     dropout: Share
     word_width: Positive = Field(description="features of a word, before all words are spread over `width` alike")
     hidden_words: Share = Field(description="share of the names and descriptions that training hides from the network")
@@ -185,7 +191,7 @@ class TrainingConfig(Section):
     threads_per_rank: Positive
     epochs: Positive
     patience: Positive = Field(description="epochs without a better validation AUC before stopping")
-    batch_users: Annotated[int, Field(ge=2)] = Field(description="users a rank computes at once")
+    batch_users: Annotated[int, Field(ge=2, le=LARGEST)] = Field(description="users a rank computes at once")
     accumulate_steps: Positive = Field(description="batches of a rank whose gradients make one step")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         description="of the network's products in training; auto: bfloat16 on a GPU that computes in it, else float32"
@@ -202,16 +208,19 @@ class TrainingConfig(Section):
     average_steps: Positive = Field(
         description="the weights that predict are an exponential average over about so many steps; 1: the last step's"
     )
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
     gradient_clip: Annotated[float, Field(gt=0)]
     shuffle_row_groups: Positive = Field(description="row groups mixed in the shuffle buffer")
     pretrained: bool = Field(
         description="true: start from the latest weights of pretrain_model; false: from fresh ones"
     )
+    rank_timeout_seconds: Positive = Field(
+        description="how long a rank may be silent before the others give the run up; Gloo's own limit is 30"
+    )
     checkpoint_steps: Positive | None = Field(
         description="a checkpoint after as many steps, beside the one after each epoch; null: none"
     )
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
 
     @model_validator(mode="after")
     def _elastic_fits(self) -> TrainingConfig:
@@ -246,7 +255,7 @@ class TrackingConfig(Section):
 class PromotionConfig(Section):
     """The gate between `challenger` and `champion`; docs/tracking.md tells how it decides."""
 
-    min_defaults: Annotated[int, Field(ge=2)] = Field(
+    min_defaults: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
         description="fewer defaults, or fewer others, among the held-out rows are too few to judge a model"
     )
     min_auc: Annotated[float, Field(ge=0.5, lt=1)] = Field(
@@ -262,7 +271,7 @@ class PromotionConfig(Section):
     max_segment_auc_loss: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         description="largest AUC that it may lose within a segment of users, beyond what chance explains"
     )
-    min_segment_defaults: Annotated[int, Field(ge=2)] = Field(
+    min_segment_defaults: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
         description="segments with fewer defaults, or fewer others, are shown and not judged"
     )
     max_calibration_error: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -275,7 +284,7 @@ class PromotionConfig(Section):
         description="largest population stability index of the challenger's scores, held-out rows against "
         "validation, beyond what chance explains"
     )
-    bootstrap_samples: Annotated[int, Field(ge=100)]
+    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)]
 
     @model_validator(mode="after")
     def _slopes_rise(self) -> PromotionConfig:
@@ -311,7 +320,7 @@ class NightlyConfig(Section):
 
     payments: str = Field(min_length=1, description="source mapping of the payments that are delivered")
     labels: str | None = Field(description="source mapping of the labels; null: labels are taken in otherwise")
-    catch_up_nights: Annotated[int, Field(ge=0)] = Field(
+    catch_up_nights: Annotated[int, Field(ge=0, le=36_525)] = Field(
         description="most nights before the one asked for that are caught up where they were missed"
     )
 
@@ -348,11 +357,11 @@ class MonitoringConfig(Section):
     max_without_score_share: Share = Field(description="of the night's folds")
     max_late_share: Share = Field(description="of the payments that came since the night before")
     max_quarantined_share: Share = Field(description="of the rows that were delivered since the night before")
-    matured_days: Positive = Field(description="labels that matured within as many days are measured")
-    score_age_days: Annotated[int, Field(ge=0)] = Field(
+    matured_days: Days = Field(description="labels that matured within as many days are measured")
+    score_age_days: Annotated[int, Field(ge=0, le=36_525)] = Field(
         description="a label is measured on its user's latest score of at most as many days before observed_on"
     )
-    min_defaults: Annotated[int, Field(ge=2)] = Field(
+    min_defaults: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
         description="with fewer matured defaults, or fewer others, quality is shown and not judged"
     )
     min_auc: Annotated[float, Field(ge=0.5, lt=1)] = Field(description="of matured scores")

@@ -23,7 +23,7 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """The same held-out users scored by both models.
+    """The same held-out users scored by both models, as they would be served: thin files included.
 
     Attributes:
         label: (n,) 0 or 1.
@@ -32,7 +32,8 @@ class Evidence:
             score these users.
         incomparable: why a champion that exists could not score them.
         segments: segment -> (n,) band of each user.
-        validation_scores: the challenger's probabilities of its validation split.
+        validation_scores: the challenger's probabilities of its validation split, but for thin files.
+        thin_file: (n,) bool, the challenger's thin files, which are left out beside validation_scores; None: none.
     """
 
     label: Floats
@@ -41,6 +42,7 @@ class Evidence:
     incomparable: str | None = None
     segments: Mapping[str, Names] = field(default_factory=dict)
     validation_scores: Bins | None = None
+    thin_file: npt.NDArray[np.bool_] | None = None
 
 
 class Rule(NamedTuple):
@@ -129,7 +131,8 @@ def compare(evidence: Evidence, config: PromotionConfig, seed: int) -> Verdict:
         segments = _segment_gains(evidence, evidence.champion, segments, config)
         rules.append(_segment_rule(segments, config))
     if evidence.validation_scores is not None:
-        rule, metrics["score_psi"] = _stability(evidence.challenger, evidence.validation_scores, config)
+        full = evidence.challenger if evidence.thin_file is None else evidence.challenger[~evidence.thin_file]
+        rule, metrics["score_psi"] = _stability(full, evidence.validation_scores, config)
         rules.append(rule)
     return Verdict(tuple(rules), metrics, segments)
 

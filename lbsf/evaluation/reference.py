@@ -42,7 +42,7 @@ class Bins(BaseModel):
         count: values that were counted.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     edges: tuple[float, ...]
     shares: tuple[float, ...]
@@ -62,7 +62,7 @@ class Codes(BaseModel):
         count: values that were counted.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     values: tuple[int, ...]
     shares: tuple[float, ...]
@@ -80,7 +80,7 @@ class Reference(BaseModel):
             amount), no_description; of each merchant of a user no_merchant_name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     score: Bins
     numbers: dict[str, Bins]

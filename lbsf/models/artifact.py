@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -37,11 +39,11 @@ class ThinFile(BaseModel):
         probability: of default, of each of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    payments: int
-    merchants: int
-    probability: float
+    payments: Annotated[int, Field(gt=0)]
+    merchants: Annotated[int, Field(gt=0)]
+    probability: Annotated[float, Field(gt=0, lt=1)]
 
     def covers(self, payments: Ints, merchants: Ints) -> npt.NDArray[np.bool_]:
         """Which users, (n,) of so many payments and merchants each, are thin files; (n,)."""
@@ -54,28 +56,41 @@ class ModelCard(BaseModel):
     Attributes:
         model: the network's sizes.
         fold: the folds that it reads; `fold.spec` must equal the folds' fold_spec.
-        slope, intercept: calibration, probability = sigmoid(slope * logit + intercept).
+        slope, intercept: calibration, probability = sigmoid(slope * logit + intercept); a slope that is not positive
+            would turn the ranking round.
         thin_file: who is not scored by the network; None until the training's end, and of weights that no
             label has seen.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     model: ModelConfig
     fold: FoldConfig
-    slope: float
+    slope: Annotated[float, Field(gt=0)]
     intercept: float
     thin_file: ThinFile | None = None
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities of logits, same shape, float64."""
+        """Calibrated probabilities of logits, same shape, float64.
+
+        Raises:
+            InputError: a logit is not a finite number.
+        """
+        odd = int((~torch.isfinite(logits)).sum())
+        if odd:
+            raise InputError(f"the model gave a score that is no number to {odd:,} of {logits.numel():,} users")
         return torch.sigmoid(self.slope * logits.double() + self.intercept)
 
 
 def save_model(folder: Path, model: LBSF, card: ModelCard) -> None:
-    """Writes the model into `folder`, which is made where it is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes the model into `folder`, which is made where it is missing.
+
+    Raises:
+        InputError: a weight is not a finite number.
+    """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    require_finite(weights, str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / WEIGHTS)
     save_card(folder, card)
 
@@ -97,23 +112,68 @@ def load_model(folder: Path) -> tuple[LBSF, ModelCard]:
     """Rebuilds the network in evaluation mode.
 
     Raises:
-        InputError: a file is missing, or the weights are of another architecture than the card says.
+        InputError: a file is missing, the weights are of another architecture than the card says, or a weight
+            is not a finite number.
     """
     card = load_card(folder)
     model = LBSF(card.model, card.fold)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        weights = load_file(folder / WEIGHTS)
+        model.load_state_dict(weights)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: weights do not fit the card: {' '.join(str(error).split())[:300]}") from None
+    require_finite(weights, str(folder))
     return model.eval(), card
 
 
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of a saved model's weights. Raises InputError where there are none."""
+def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raises InputError, which begins with `where`, unless every number of the tensors is finite."""
+    for name, tensor in tensors.items():
+        odd = int((~torch.isfinite(tensor)).sum())
+        if odd:
+            raise InputError(f"{where}: damaged weights: {odd:,} of {tensor.numel():,} numbers in {name} not finite")
+
+
+def files_digest(folder: Path) -> str:
+    """SHA-256 over a saved model's files: the name, length and bytes of each, in order of their names.
+
+    It binds weights, card and whatever else lies in the folder to a registered version or a run.
+
+    Raises:
+        InputError: there are no weights or no card, or a file cannot be read.
+    """
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        if missing := {WEIGHTS, CARD} - set(names):
+            raise InputError(f"{folder}: no saved model: {min(missing)} is missing")
+        for name in names:
+            content = (folder / name).read_bytes()
+            digest.update(f"{name}\0{len(content)}\0".encode())
+            digest.update(content)
     except OSError as error:
-        raise InputError(f"{folder}: no readable weights ({error.strerror})") from None
+        raise InputError(f"{folder}: a saved model's files cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def require_digest(folder: Path, recorded: str | None, what: str) -> None:
+    """Raises InputError unless a saved model's files are those whose SHA-256 was recorded.
+
+    Args:
+        folder: the saved model.
+        recorded: files_digest of it as it was recorded; None: none was, as by releases that recorded none.
+        what: names the model in the message, as `model lbsf version 3`.
+    """
+    if recorded is None:
+        raise InputError(
+            f"{what} has no SHA-256 of its files, so nobody knows whether they are the ones that were registered: "
+            "train it again, or record it as docs/tracking.md tells, where you trust them"
+        )
+    if (found := files_digest(folder)) != recorded:
+        raise InputError(
+            f"{what} is damaged: the SHA-256 of its files is {found[:16]}…, {recorded[:16]}… was recorded with it; "
+            "restore its files, or register another model"
+        )
 
 
 def require_spec(card: ModelCard, fold_spec: str) -> None:

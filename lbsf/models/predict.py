@@ -1,23 +1,75 @@
-"""A trained model's output over many batches."""
+"""What a user's score is: one function decides it, whoever asks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from lbsf.folds.packed import PackedFolds
-from lbsf.models.artifact import ModelCard
+from lbsf.folds.packed import Ints, PackedFolds
+from lbsf.models.artifact import ModelCard, require_thin_file
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 
+# Probabilities are kept to this many decimals. Ranks over the night then need at most 10^6 counts,
+# and float noise between two runs is not seen.
+PROBABILITY_DECIMALS = 6
 
-def predict_probabilities(model: LBSF, card: ModelCard, batches: Iterable[PackedFolds]) -> npt.NDArray[np.float64]:
-    """Calibrated probabilities of default of every user of the batches, (n,), in their order."""
+Floats = npt.NDArray[np.float64]
+
+
+class Scores(NamedTuple):
+    """Scores of n users.
+
+    Attributes:
+        probability: (n,) float64 of default, with PROBABILITY_DECIMALS decimals; of a thin file the card's.
+        thin_file: (n,) bool, users of whom too little is known for the network.
+    """
+
+    probability: Floats
+    thin_file: npt.NDArray[np.bool_]
+
+
+def decide_scores(card: ModelCard, probability: Floats, payments: Ints, merchants: Ints) -> Scores:
+    """The scores that users get, from the network's calibrated probabilities.
+
+    The scoring job, the MLflow model, the replay, the gate and the metrics of a training all call this.
+
+    Args:
+        card: the model's card.
+        probability: (n,) `card.probability` of the network's logits.
+        payments, merchants: (n,) that each user's fold holds.
+
+    Raises:
+        InputError: the card says nothing of thin files.
+    """
+    thin_file = require_thin_file(card)
+    thin = thin_file.covers(payments, merchants)
+    return Scores(np.round(np.where(thin, thin_file.probability, probability), PROBABILITY_DECIMALS), thin)
+
+
+def scores_of(card: ModelCard, logits: Tensor, packed: PackedFolds) -> Scores:
+    """The scores of the n users of a batch whose logits, (n,), are known; see decide_scores.
+
+    Raises:
+        InputError: a logit is not a finite number, or the card says nothing of thin files.
+    """
+    probability = card.probability(logits).numpy()
+    return decide_scores(card, probability, packed.payments_of_users, packed.merchant_count)
+
+
+def predict_scores(model: LBSF, card: ModelCard, batches: Iterable[PackedFolds]) -> Scores:
+    """Scores of every user of the batches, in their order; see decide_scores.
+
+    Raises:
+        InputError: a logit is not a finite number, or the card says nothing of thin files.
+    """
     model.eval()
-    parts = [torch.zeros(0, dtype=torch.float64)]
+    parts = [Scores(np.zeros(0), np.zeros(0, np.bool_))]
     with torch.inference_mode():
-        parts += [card.probability(model(FoldBatch.from_packed(packed))) for packed in batches]
-    return torch.cat(parts).numpy()
+        parts += [scores_of(card, model(FoldBatch.from_packed(packed)), packed) for packed in batches if len(packed)]
+    return Scores(*map(np.concatenate, zip(*parts, strict=True)))

@@ -7,9 +7,9 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from lbsf.models.predict import PROBABILITY_DECIMALS
 from lbsf.schemas.scores import CHANGE
 from lbsf.scoring.explain import CONTRIBUTION_DECIMALS
-from lbsf.scoring.score import PROBABILITY_DECIMALS
 
 # Log-odds that are too little to speak of.
 LITTLE = 0.05

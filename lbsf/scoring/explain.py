@@ -11,10 +11,11 @@ from torch import Tensor
 
 from lbsf.folds.packed import Ints, PackedFolds
 from lbsf.folds.views import keep_payments
-from lbsf.models.artifact import ModelCard, require_thin_file
+from lbsf.models.artifact import ModelCard
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.models.leave_one_out import logits_with_others_as_they_are, logits_without_each
+from lbsf.models.predict import scores_of
 from lbsf.models.segments import pad_segments, segment_positions
 from lbsf.scoring.fields import Floats, logits_without_fields, strongest_field
 
@@ -35,8 +36,7 @@ class BatchScores:
     """Scores of n users with R reasons in all.
 
     Attributes:
-        probability: (n,) float64, calibrated; of a thin file the card's.
-        thin_file: (n,) bool.
+        probability, thin_file: (n,) each, as in lbsf.models.predict.Scores.
         reason_count: (n,) int64, reasons of each user; sums to R.
         reason_merchant: (R,) int64, positions among the batch's M merchants, the strongest reason first.
         contribution: (R,) float64, calibrated log-odds with all merchants less those without this one.
@@ -75,20 +75,15 @@ def score_batch(
         since: seconds since 1970-01-01 UTC, from when on payments are new; None: not asked for.
 
     Raises:
-        InputError: the card says nothing of thin files.
-        ValueError: the network gave a score that is no number.
+        InputError: the card says nothing of thin files, or the network gave a score that is no number.
     """
     model.eval()
-    thin_file = require_thin_file(card)
     user = packed.user_of_merchant
-    thin = thin_file.covers(packed.payments_of_users, packed.merchant_count)
     with torch.inference_mode():
         batch = FoldBatch.from_packed(packed)
         vectors = model.merchant_vectors(batch)
         logits, lost = leave_one_out(model, vectors, batch.merchant_count, CANDIDATES_A_REASON * reasons)
-        probability = np.where(thin, thin_file.probability, card.probability(logits).numpy())
-        if not np.isfinite(probability).all():
-            raise ValueError("the model gave a score that is no number")
+        probability, thin = scores_of(card, logits, packed)
         moved = _log_odds(card, lost)
         count, merchant = _strongest(np.where(thin[user], 0.0, moved), user, len(packed), reasons)
         of_reason = logits[torch.from_numpy(user[merchant])][:, None]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lbsf.models.predict import PROBABILITY_DECIMALS
 from lbsf.schemas.scores import THIN_BAND
-from lbsf.scoring.score import PROBABILITY_DECIMALS
 
 
 def with_rank(scores: DataFrame, bands: Mapping[str, float]) -> DataFrame:

@@ -24,16 +24,12 @@ from pyspark.sql.types import (
 )
 
 from lbsf.folds.packed import LIST_COLUMNS, SECONDS_PER_DAY, PackedFolds
-from lbsf.models.artifact import CARD, WEIGHTS, ModelCard, load_model
+from lbsf.models.artifact import CARD, WEIGHTS, ModelCard, load_model, require_thin_file
 from lbsf.models.lbsf import LBSF
 from lbsf.schemas.scores import REASON, REASON_FIELDS
 from lbsf.scoring.explain import BatchScores, score_batch
 from lbsf.scoring.fields import NO_FIELD
 from lbsf.scoring.words import reason_texts
-
-# Probabilities are kept to this many decimals. Ranks over the night then need at most 10^6 counts,
-# and float noise between two runs is not seen.
-PROBABILITY_DECIMALS = 6
 
 READ_COLUMNS = ("user_id", "as_of", "merchant_id", "merchant_name", *LIST_COLUMNS, "payments_version")
 
@@ -58,7 +54,10 @@ class ModelFiles(NamedTuple):
 
     @staticmethod
     def read(folder: Path) -> ModelFiles:
-        """Reads the files of a folder that load_model accepts."""
+        """Reads the files of a saved model. Raises InputError, as load_model does, where it cannot score anybody."""
+        # Found out here: a task's error would come with the traceback of every try.
+        _, card = load_model(folder)
+        require_thin_file(card)
         return ModelFiles((folder / WEIGHTS).read_bytes(), (folder / CARD).read_bytes())
 
 
@@ -78,8 +77,8 @@ def score_folds(
         since: day from which on payments are new; None: not asked for.
 
     Returns:
-        One row a fold, RAW_SCORES: probability calibrated, with PROBABILITY_DECIMALS decimals; new_payments and
-        by_new_payments null without `since`. Costly: persist it where it is used twice.
+        One row a fold, RAW_SCORES: probability as lbsf.models.predict decides it; new_payments and by_new_payments
+        null without `since`. Costly: persist it where it is used twice.
     """
     seconds = None if since is None else (since - date(1970, 1, 1)).days * SECONDS_PER_DAY
 
@@ -116,7 +115,7 @@ def _score_rows(
     return pa.RecordBatch.from_arrays(
         [
             rows.column("user_id"),
-            pa.array(np.round(scores.probability, PROBABILITY_DECIMALS)),
+            pa.array(scores.probability),
             pa.ListArray.from_arrays(pa.array(offsets), _reasons(scores, packed, rows)),
             pa.array(scores.thin_file),
             (nothing if since is None else pa.array(scores.new_payments)).cast(pa.int32()),

@@ -1,20 +1,22 @@
-"""The model as an MLflow pyfunc: folds in, probabilities out. Loaded by module name, never unpickled."""
+"""The model as an MLflow pyfunc: folds in, the scores of `score_users` out. Loaded by module name, never unpickled."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
-from mlflow.models import ModelSignature
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
+from lbsf.errors import InputError
 from lbsf.folds.packed import LIST_COLUMNS, PackedFolds
-from lbsf.models.artifact import load_model, require_spec
-from lbsf.models.batch import FoldBatch
+from lbsf.models.artifact import load_model, require_digest, require_spec, require_thin_file
+from lbsf.models.predict import predict_scores
 
 SIGNATURE = ModelSignature(
     inputs=Schema(
@@ -24,38 +26,69 @@ SIGNATURE = ModelSignature(
             *[ColSpec(Array(DataType.long), name) for name in LIST_COLUMNS],
         ]
     ),
-    outputs=Schema([ColSpec(DataType.double, "probability")]),
+    outputs=Schema([ColSpec(DataType.double, "probability"), ColSpec(DataType.boolean, "thin_file")]),
 )
+# In the logged model's metadata: lbsf.models.artifact.files_digest of its data.
+DIGEST = "sha256"
+# Users that pass through the network at once: bounds the memory, as scoring.batch_users does.
+BATCH_USERS = 256
 
 
 class FoldScorer:
     """What `mlflow.pyfunc.load_model` returns, behind MLflow's own wrapper."""
 
     def __init__(self, folder: Path):
+        """Loads a saved model. Raises InputError where it cannot score users."""
         self.model, self.card = load_model(folder)
+        require_thin_file(self.card)
 
     def predict(self, folds: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Calibrated probabilities of default.
+        """The scores that `score_users` would store.
 
         Args:
-            folds: rows of the folds table, with the columns of SIGNATURE.
+            folds: rows of the folds table, with the columns of SIGNATURE; MLflow checks their types.
             params: MLflow's; none are known.
 
         Returns:
-            One column `probability`, a row per fold, in their order.
+            `probability` (float64) and `thin_file` (bool), a row per fold, in their order.
 
         Raises:
-            InputError: the folds are of another spec than the model reads.
+            InputError: a value is null, as_of is no whole day, the folds are of another spec than the model reads,
+                or damaged.
         """
+        _require_values(folds)
         for spec in folds["fold_spec"].unique():
             require_spec(self.card, spec)
-        columns = {"as_of": pa.array(pd.to_datetime(folds["as_of"]).dt.date, pa.date32())}
-        columns |= {name: pa.array(folds[name].map(list), pa.list_(pa.int64())) for name in LIST_COLUMNS}
-        with torch.inference_mode():
-            logits = self.model(FoldBatch.from_packed(PackedFolds.from_arrow(pa.table(columns))))
-        return pd.DataFrame({"probability": self.card.probability(logits).numpy()}, index=folds.index)
+        batches = (_pack(folds.iloc[begin : begin + BATCH_USERS]) for begin in range(0, len(folds), BATCH_USERS))
+        scores = predict_scores(self.model, self.card, batches)
+        return pd.DataFrame(scores._asdict(), index=folds.index)
+
+
+def _require_values(folds: pd.DataFrame) -> None:
+    """Raises InputError, which names the column and counts its rows, where a value is null or no whole day."""
+    for name in SIGNATURE.inputs.input_names():
+        if odd := int(folds[name].isna().sum()):
+            raise InputError(f"column {name} is null in {odd:,} of {len(folds):,} rows")
+    as_of = pd.to_datetime(folds["as_of"])
+    if odd := int((as_of != as_of.dt.normalize()).sum()):
+        raise InputError(f"column as_of is not a whole day in {odd:,} of {len(folds):,} rows")
+
+
+def _pack(folds: pd.DataFrame) -> PackedFolds:
+    columns = {"as_of": pa.array(pd.to_datetime(folds["as_of"]).dt.date, pa.date32())}
+    columns |= {
+        name: pa.array(folds[name].map(lambda of: np.asarray(of, np.int64)), pa.list_(pa.int64()))
+        for name in LIST_COLUMNS
+    }
+    return PackedFolds.from_arrow(pa.table(columns))
 
 
 def _load_pyfunc(folder: str) -> FoldScorer:
-    """MLflow's hook for a loader module."""
+    """MLflow's hook for a loader module. Raises InputError where the files are not those that were logged."""
+    logged = next((parent for parent in Path(folder).parents if (parent / "MLmodel").is_file()), None)
+    try:
+        metadata = {} if logged is None else Model.load(logged).metadata or {}
+    except MlflowException as error:
+        raise InputError(f"{folder}: no readable MLmodel ({error.message})") from None
+    require_digest(Path(folder), metadata.get(DIGEST), f"the model in {logged or folder}")
     return FoldScorer(Path(folder))

@@ -6,23 +6,26 @@ and the rank, and so is the order of the users from the seed and the epoch.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from lbsf.errors import InputError
+from lbsf.models.artifact import require_finite
 from lbsf.training.plan import TrainingPlan
 
 FILE = "checkpoint.safetensors"
-FORMAT = "lbsf-checkpoint-2"
+FORMAT = "lbsf-checkpoint-3"
 _PARTS = ("model", "optimizer", "averaged", "best")
 
 Tensors = dict[str, Tensor]
@@ -72,6 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, plan: TrainingPlan) ->
         "progress": json.dumps(asdict(checkpoint.progress)),
         "plan": json.dumps(plan.determining()),
     }
+    header["sha256"] = _digest(header, tensors)
     # A name of its own: the ranks of a run that was killed may still be on their way out.
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{FILE}.", delete=False) as file:
         try:
@@ -94,7 +98,7 @@ def load_checkpoint(folder: Path, plan: TrainingPlan) -> Checkpoint | None:
     """The folder's checkpoint, on the CPU; None where there is none.
 
     Raises:
-        InputError: it cannot be read, or is of another plan (another network, other data, other settings).
+        InputError: it cannot be read, is damaged, or is of another plan (another network, other data, other settings).
     """
     path = folder / FILE
     if not path.exists():
@@ -108,13 +112,27 @@ def load_checkpoint(folder: Path, plan: TrainingPlan) -> Checkpoint | None:
             differences = list(_differences(json.loads(header["plan"]), plan.determining()))
             if differences:
                 raise InputError(f"{path}: a checkpoint of another run ({'; '.join(differences[:3])}): {remedy}")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+            recorded = header.pop("sha256")
+            if _digest(header, tensors) != recorded:
+                raise InputError(f"{path}: a damaged checkpoint, its SHA-256 is not the recorded one: {remedy}")
+            require_finite(tensors, f"{path}: {remedy}")
             parts: dict[str, Tensors] = {part: {} for part in _PARTS}
-            for key in file.keys():  # noqa: SIM118  # no mapping
+            for key, tensor in tensors.items():
                 part, _, name = key.partition(".")
-                parts[part][name] = file.get_tensor(key)
+                parts[part][name] = tensor
             return Checkpoint(progress=Progress(**json.loads(header["progress"])), **parts)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: no readable checkpoint ({' '.join(str(error).split())[:200]}): {remedy}") from None
+
+
+def _digest(header: Mapping[str, str], tensors: Tensors) -> str:
+    """SHA-256 of what a checkpoint says and holds: the header, and the name and bytes of each tensor."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _differences(there: Any, here: Any, key: str = "") -> Iterator[str]:

@@ -208,6 +208,7 @@ def launch(
     *,
     network_interfaces: str | None = None,
     elastic: ElasticConfig | None = None,
+    timeout_seconds: int | None = None,
 ) -> int:
     """Runs a command on every rank with horovodrun over Gloo, and waits for all.
 
@@ -220,11 +221,14 @@ def launch(
         on_line: called with each line that a rank prints, horovodrun's rank prefix cut off.
         network_interfaces: that ranks talk over, `eth0,…`; None: horovodrun finds them.
         elastic: how few and how many ranks there may be.
+        timeout_seconds: how long a rank may be silent before the others give up; None: Gloo's own 30.
 
     Returns:
         horovodrun's exit status.
     """
     options = ["-np", str(ranks)]
+    if timeout_seconds is not None:
+        options += ["--gloo-timeout-seconds", str(timeout_seconds)]
     if network_interfaces is not None:
         options += ["--network-interfaces", network_interfaces]
     if elastic is None:

@@ -50,7 +50,7 @@ class TrainingPlan(BaseModel):
         network: lbsf, or a network of lbsf.baselines.sequences.
         view: what the network is shown of each fold.
         start_from: folder of a saved model whose weights training starts from.
-        start_sha256: of those weights, by which ranks find out whether they see the same.
+        start_sha256: SHA-256 of its files, by which ranks find out whether they see the same.
         objective: default, or one of lbsf.models.pretraining, which read no labels.
 
     What teaches is made of the same splits, with the same seed, so the plan's key need not know of it.
@@ -76,7 +76,7 @@ class TrainingPlan(BaseModel):
 
     def determining(self) -> dict[str, Any]:
         """The part of the plan that decides the result: not where it runs and writes."""
-        where = {"hosts", "network_interfaces", "elastic"}
+        where = {"hosts", "network_interfaces", "elastic", "rank_timeout_seconds"}
         teachers = {name: {"teacher"} for name in self.splits}
         return self.model_dump(
             mode="json", exclude={"output": True, "start_from": True, "training": where, "splits": teachers}

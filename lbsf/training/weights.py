@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lbsf.errors import InputError
-from lbsf.models.artifact import load_model, weights_digest
+from lbsf.models.artifact import files_digest, load_model
 from lbsf.training.plan import TrainingPlan
 
 
@@ -37,7 +37,7 @@ def starting_weights(plan: TrainingPlan, folder: Path) -> dict[str, Tensor]:
     Raises:
         InputError: others are there now, or they are of another network or of other folds.
     """
-    if weights_digest(folder) != plan.start_sha256:
+    if files_digest(folder) != plan.start_sha256:
         raise InputError(f"{folder}: not the weights that were planned; let all hosts read one storage")
     start, card = load_model(folder)
     if (card.model, card.fold.spec) != (plan.model, plan.fold.spec):

@@ -12,7 +12,7 @@ from lbsf.config import load_config
 from lbsf.evaluation.reference import count, make_reference
 from lbsf.folds.packed import LIST_COLUMNS
 from lbsf.models.artifact import save_model
-from lbsf.models.predict import predict_probabilities
+from lbsf.models.predict import predict_scores
 from lbsf.tracking import Tracker
 
 CHAMPION_METRICS = {
@@ -35,7 +35,7 @@ def champion_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     model, card = small_model()
     save_model(root / "saved", model, card)
     packed = pack(random_rows(200, seed=10))
-    make_reference(count(packed), predict_probabilities(model, card, [packed])).save(root / "saved")
+    make_reference(count(packed), predict_scores(model, card, [packed]).probability).save(root / "saved")
     rows = pd.DataFrame(random_rows(4, seed=9))[["as_of", "fold_spec", *LIST_COLUMNS]]
     with tracker.run("train") as run:
         run.metrics(CHAMPION_METRICS)

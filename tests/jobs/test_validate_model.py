@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from example_files import labelled_rows
-from fold_rows import FOLD, Row, pack, small_model
+from fold_rows import FOLD, Row, fold_row, pack, small_model
+from mlflow import MlflowClient
+from sklearn.metrics import roc_auc_score
 
 from jobs import promote_model, validate_model
 from jobs.common import Job
 from lbsf.errors import InputError
-from lbsf.evaluation.reference import count, make_reference
+from lbsf.evaluation.reference import Reference, count, make_reference, score_drift
 from lbsf.folds.packed import LIST_COLUMNS
 from lbsf.models.artifact import save_model
-from lbsf.models.predict import predict_probabilities
+from lbsf.models.predict import predict_scores
 from lbsf.schemas import EXAMPLES
 from lbsf.tracking import CHALLENGER, CHAMPION, RegisteredModel
 
@@ -60,7 +62,7 @@ def write_examples(job: Job, rows: list[Row], **changes: Any) -> None:
 
 def with_outcomes(rows: list[Row]) -> list[Row]:
     """The rows with outcomes drawn as small_model() says."""
-    probability = predict_probabilities(*small_model(), [pack(rows)])
+    probability = predict_scores(*small_model(), [pack(rows)]).probability
     defaulted = np.random.default_rng(0).random(len(rows)) < probability
     return [{**row, "label": int(one)} for row, one in zip(rows, defaulted, strict=True)]
 
@@ -70,7 +72,7 @@ def register(job: Job, rows: list[Row], seed: int = 0, fold: Any = FOLD) -> Regi
     model, card = small_model(seed, fold=fold)
     save_model(folder, model, card)
     packed = pack(rows)
-    make_reference(count(packed), predict_probabilities(model, card, [packed])).save(folder)
+    make_reference(count(packed), predict_scores(model, card, [packed]).probability).save(folder)
     example = pd.DataFrame(rows[:2])[["as_of", "fold_spec", *LIST_COLUMNS]].assign(fold_spec=fold.spec)
     with job.tracker.run("train") as run:
         return job.tracker.register(run, folder, example.assign(as_of=pd.to_datetime(example["as_of"])))
@@ -149,6 +151,68 @@ def test_a_champion_of_another_spec_needs_a_person(make_job: Make, rows: list[Ro
         promote_model.run(job)
     promote_model.run(job, override="longer history")
     assert job.tracker.fetch(CHAMPION).version == "2"
+
+
+def test_what_is_judged_is_what_is_served(make_job: Make, rows: list[Row]) -> None:
+    job = make_job(*LENIENT)
+    thin = [{**fold_row(f"thin{number:02d}", {}), "label": number % 3 % 2} for number in range(24)]
+    write_examples(job, [*rows, *thin])
+    register(job, rows)
+    validate_model.run(job)
+    held_out = [*rows, *thin][1::2]
+    served = predict_scores(*small_model(), [pack(held_out)])
+    assert served.thin_file.sum() == 12
+    metrics = job.tracker.fetch(CHALLENGER).metrics
+    assert metrics["gate.auc"] == pytest.approx(roc_auc_score([row["label"] for row in held_out], served.probability))
+    # As in the night's monitoring, thin files are no part of the scores' distribution.
+    reference = Reference.load(job.tracker.fetch(CHALLENGER).folder).score
+    full = served.probability[~served.thin_file]
+    assert metrics["gate.score_psi"] == pytest.approx(score_drift(reference, reference.shares_of(full), len(full)).psi)
+
+
+def test_a_champion_whose_files_are_not_the_registered_ones_needs_a_person(make_job: Make, rows: list[Row]) -> None:
+    job = make_job(*LENIENT)
+    write_examples(job, rows)
+    old = register(job, rows, seed=1)
+    job.tracker.promote(old)
+    job.tracker.tag(old, {"sha256": "0" * 64})
+    register(job, rows)
+    assert validate_model.run(job).details["verdict"] == "refused"
+    reasons = job.tracker.fetch(CHALLENGER).tags["validation_reasons"]
+    assert reasons.startswith("not compared with the champion: model lbsf version 1 is damaged: ")
+    promote_model.run(job, override="its files were lost")
+    assert job.tracker.version_of(CHAMPION) == "2"
+
+
+def test_a_validation_that_is_ended_between_its_tags_leaves_no_verdict(
+    make_job: Make, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(*LENIENT)
+    write_examples(job, rows)
+    model = register(job, rows)
+    validate_model.run(job)
+    job.tracker.tag(model, {"override": "of a call that was ended before the promotion"})
+    written = MlflowClient.set_model_version_tag
+
+    def killed(client: MlflowClient, name: str, version: str, key: str, value: str) -> None:
+        if key == "validation_champion":
+            raise KeyboardInterrupt
+        written(client, name, version, key, value)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MlflowClient, "set_model_version_tag", killed)
+        validate_model.run(job)
+    with pytest.raises(InputError, match="challenger version 1 has not been validated"):
+        promote_model.run(job)
+    assert "override" not in job.tracker.fetch(CHALLENGER).tags
+    validate_model.run(job)
+
+    # A promotion that was ended before it took the challenger's alias off.
+    MlflowClient().set_registered_model_alias("lbsf", CHAMPION, "1")
+    with pytest.raises(InputError, match="challenger version 1 is the champion already: run promote_model.py"):
+        validate_model.run(job)
+    assert promote_model.run(job).details["champion"] == "lbsf version 1"
+    assert (job.tracker.version_of(CHAMPION), job.tracker.version_of(CHALLENGER)) == ("1", None)
 
 
 def test_too_few_defaults_are_refused(make_job: Make, rows: list[Row]) -> None:

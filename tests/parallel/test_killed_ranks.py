@@ -15,6 +15,10 @@ from example_files import training_plan
 from rank_runs import Event, KillAt, epochs, starts, train
 from sklearn.metrics import roc_auc_score
 
+from jobs.ranks import train_on_ranks
+from lbsf.errors import InputError
+from lbsf.training.checkpoint import load_checkpoint
+from lbsf.training.distributed import launch
 from lbsf.training.plan import TrainingPlan
 
 
@@ -101,6 +105,39 @@ def test_an_elastic_run_outlives_a_rank(tmp_path: Path) -> None:
     columns = saved(plan, "out_of_time")
     assert len(columns["label"]) == plan.splits["out_of_time"].users
     assert roc_auc_score(columns["label"], columns["probability"]) > 0.75
+
+
+def our_ranks() -> dict[int, psutil.Process]:
+    """The running ranks that train_on_ranks started, by rank."""
+    children = psutil.Process().children(recursive=True)
+    ranks = [child for child in children if child.cmdline()[1:3] == ["-m", "jobs.train_rank"]]
+    return {int(rank.environ()["HOROVOD_RANK"]): rank for rank in ranks}
+
+
+class PausesARank:
+    """Hears of each epoch in the run's place, and stops rank 1 (SIGSTOP) after the first one."""
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        if step == 0:
+            our_ranks()[1].suspend()
+
+
+def test_a_rank_that_is_silent_for_too_long_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    plan = training_plan(tmp_path, users=64, ranks=2, epochs=3, rank_timeout_seconds=2)
+    Path(plan.output).mkdir()
+    with pytest.raises(InputError, match=r"^a rank was silent for 2 s \(training.rank_timeout_seconds\)") as refused:
+        train_on_ranks(plan, PausesARank())  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
+    # The checkpoint to go on from, and nobody who is still stopped.
+    assert load_checkpoint(Path(plan.output), plan) is not None
+    assert our_ranks() == {}
+
+
+def test_the_limit_of_a_silence_reaches_all_ranks() -> None:
+    lines: list[str] = []
+    told = ["bash", "-c", "echo limit $HOROVOD_GLOO_TIMEOUT_SECONDS"]
+    assert launch(told, 2, None, lines.append, timeout_seconds=77) == 0
+    assert [line for line in lines if line.startswith("limit")] == ["limit 77"] * 2
 
 
 def test_the_ranks_end_with_the_job_that_started_them() -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from example_files import labelled_rows, training_plan, write_examples
 from rank_runs import RANK, Event, epochs, train
 from sklearn.metrics import roc_auc_score
 
 from lbsf.loading.petastorm_reader import every_user_once
 from lbsf.models.artifact import load_model
-from lbsf.models.predict import predict_probabilities
+from lbsf.models.batch import FoldBatch
 from lbsf.training.distributed import launch
 from lbsf.training.plan import Split, TrainingPlan
 
@@ -51,7 +52,9 @@ def test_the_saved_model_gives_the_probabilities_that_the_ranks_gave(
 ) -> None:
     plan, _ = two_ranks
     batches = list(every_user_once(plan.splits["out_of_time"].files, shard=0, shards=1, batch_users=64))
-    found = predict_probabilities(*load_model(Path(plan.output) / "model"), batches)
+    network, card = load_model(Path(plan.output) / "model")
+    with torch.inference_mode():
+        found = np.concatenate([card.probability(network(FoldBatch.from_packed(packed))).numpy() for packed in batches])
     with np.load(Path(plan.output) / "out_of_time.npz", allow_pickle=False) as saved:
         np.testing.assert_allclose(np.sort(found), np.sort(saved["probability"]), atol=1e-5)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -85,12 +88,49 @@ def test_a_mapping_is_replaced_whole_not_merged() -> None:
         ("synthetic.observation_shares=[0.5, 0.4]", "observation_shares must sum to 1"),
         ("synthetic.days=200", "a label would mature after the last simulated day"),
         ("ingest.currencies=[euro]", "ingest.currencies.0: String should match pattern"),
+        ("training.learning_rate=.inf", "training.learning_rate: Input should be a finite number"),
+        ("training.seed=2147483648", "training.seed: Input should be less than or equal to 2147483647"),
+        ("training.rank_timeout_seconds=0", "training.rank_timeout_seconds: Input should be greater than 0"),
+        ("fold.window_days=1000000", "fold.window_days: Input should be less than or equal to 36525"),
     ],
 )
 def test_a_bad_key_or_value_is_named(override: str, says: str) -> None:
     message = refusal(BASE, override)
     assert message.startswith(f"{BASE}: ")
     assert says in message
+
+
+def numbers(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where numbers stand in plain values."""
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from numbers(one, (*path, key))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), -1e300, 10**30])
+def test_no_number_may_be_infinite_or_none_or_beyond_all_measure(odd: float) -> None:
+    values = read_yaml(BASE)
+    where = list(numbers(values))
+    assert len(where) > 90
+    # Of these any finite size above 0 can be meant.
+    sizes = {"max_amount", "learning_rate", "gradient_clip", "max_score_psi", "max_input_psi"}
+    sizes |= {"calibration", "calibration_slope", "retention_hours", "compact_files"}
+    taken = []
+    for path in where:
+        bad = copy.deepcopy(values)
+        place: Any = bad
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = odd
+        try:
+            Config.model_validate(bad)
+        except ValidationError:
+            continue
+        taken.append(path)
+    finite = odd == 10**30
+    assert [path for path in taken if not (finite and sizes & set(path))] == []
 
 
 def test_every_refused_key_is_named_at_once(tmp_path: Path) -> None:

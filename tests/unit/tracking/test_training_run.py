@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from example_files import training_plan
-from fold_rows import THIN, small_model
+from fold_rows import small_model
 from sklearn.metrics import roc_auc_score
 
 from jobs.train_model import _evaluate, _save_reference, _taught
@@ -21,7 +21,7 @@ from lbsf.evaluation.segments import describe
 from lbsf.folds.packed import PackedFolds
 from lbsf.loading.petastorm_reader import every_user_once
 from lbsf.models.artifact import save_model
-from lbsf.models.predict import predict_probabilities
+from lbsf.models.predict import predict_scores
 from lbsf.tracking import Tracker
 from lbsf.training.plan import TrainingPlan
 
@@ -40,14 +40,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingPlan, Pa
     save_model(Path(plan.output) / "model", *small_model())
     for split in SPLITS:
         packed = read(plan, split)
-        probability = predict_probabilities(*small_model(), [packed])
+        probability = predict_scores(*small_model(), [packed]).probability
         np.savez(Path(plan.output) / f"{split}.npz", label=packed.label, probability=probability, **describe(packed))
     config = load_config("conf/local.yaml", [f"storage.root={folder}"])
     tracker = Tracker(config, folder)
     with tracker.run("train") as run:
         trees = probabilities_by_split({name: split.files for name, split in plan.splits.items()}, seed=1)
-        metrics = _evaluate(plan, trees, config.scoring, run)
-        _save_reference(plan, THIN, run)
+        metrics = _evaluate(plan, trees, small_model()[1], run)
+        _save_reference(plan, small_model()[1], run)
     assert mlflow.get_run(run.run_id).data.metrics == pytest.approx(metrics)
     return plan, Path(mlflow.artifacts.download_artifacts(run_id=run.run_id)), metrics
 
@@ -59,7 +59,7 @@ def test_each_split_is_measured_for_the_network_and_for_lightgbm(
     for split in SPLITS:
         packed = read(plan, split)
         assert packed.label is not None
-        auc = roc_auc_score(packed.label, predict_probabilities(*small_model(), [packed]))
+        auc = roc_auc_score(packed.label, predict_scores(*small_model(), [packed]).probability)
         assert metrics[f"{split}.auc"] == pytest.approx(auc)
         assert f"lightgbm.{split}.auc" in metrics
         assert {f"{split}.calibration_{name}" for name in ("intercept", "slope", "ece")} <= set(metrics)
@@ -94,7 +94,7 @@ def test_the_reference_is_of_the_training_split_and_stands_beside_the_model(
     assert reference.numbers["payments"].count == len(train)
     assert reference.numbers["amount_cents"].count == train.payments
     assert max(found.psi for found in drift(reference, count(train)).values()) == pytest.approx(0, abs=1e-12)
-    validation = predict_probabilities(*small_model(), [read(plan, "validation")])
+    validation = predict_scores(*small_model(), [read(plan, "validation")]).probability
     # Users without payments are thin files.
     validation = validation[read(plan, "validation").merchant_count > 0]
     np.testing.assert_allclose(reference.score.shares, reference.score.shares_of(validation))

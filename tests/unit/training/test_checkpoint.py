@@ -123,3 +123,24 @@ def changed(plan: TrainingPlan, change: dict[str, Any]) -> TrainingPlan:
         }
 
     return TrainingPlan.model_validate(lay(plan.model_dump(mode="json"), change))
+
+
+def test_a_flipped_bit_is_found_out(tmp_path: Path, plan: TrainingPlan, checkpoint: Checkpoint) -> None:
+    save_checkpoint(tmp_path, checkpoint, plan)
+    whole = (tmp_path / FILE).read_bytes()
+    # The last byte is one of a tensor's, and the progress stands in the header.
+    place = whole.index(b"best_epoch") + len(b'best_epoch\\": ')
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:place] + b"0" + whole[place + 1 :]):
+        assert damaged != whole
+        (tmp_path / FILE).write_bytes(damaged)
+        with pytest.raises(InputError, match="a damaged checkpoint, its SHA-256 is not the recorded one: .*--fresh"):
+            load_checkpoint(tmp_path, plan)
+
+
+def test_weights_that_are_no_numbers_are_not_gone_on_with(
+    tmp_path: Path, plan: TrainingPlan, checkpoint: Checkpoint
+) -> None:
+    nan = {**checkpoint.best, "head.weight": torch.full((3, 2), float("nan"))}
+    save_checkpoint(tmp_path, replace(checkpoint, best=nan), plan)
+    with pytest.raises(InputError, match="--fresh.*: damaged weights: 6 of 6 numbers in best.head.weight"):
+        load_checkpoint(tmp_path, plan)
