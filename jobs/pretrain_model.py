@@ -12,7 +12,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,7 @@ from lbsf.schemas import EXAMPLES, FOLDS
 from lbsf.tables import DataFile, spec_of, stored_specs
 
 if TYPE_CHECKING:
+    from lbsf.evaluation.metrics import Floats
     from lbsf.tracking import Run
     from lbsf.training.plan import Split, TrainingPlan
 
@@ -39,8 +39,9 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
     Raises:
         InputError: a night is later than the out-of-time test begins, has no folds, or folds of another spec.
     """
-    from lbsf.training.checkpoint import FILE as CHECKPOINT
     from lbsf.training.plan import TrainingPlan
+    from lbsf.training.run_folder import RunFolder
+    from lbsf.training.teacher import with_teacher
 
     with job.step("pretrain_model") as summary:
         config = job.config
@@ -49,28 +50,27 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
         _check_days(as_of, config.examples.out_of_time_from)
         version = job.warehouse.version(FOLDS)
         splits = _splits(job.warehouse.data_files(FOLDS, version), as_of, config.fold.spec)
-        plan = TrainingPlan(
+        # Named by the plan, so that the same command finds what a killed one left behind.
+        plan = TrainingPlan.in_folder(
+            job.root / "training",
             model=config.model,
             fold=config.fold,
             training=config.training.model_copy(update={"epochs": config.pretraining.epochs}),
             splits=splits,
-            output="",
             objective=config.pretraining.objective,
         )
-        # Named by the plan, so that the same command finds what a killed one left behind.
-        output = job.root / "training" / plan.key
-        plan = plan.model_copy(update={"output": str(output)})
-        with alone(output, "training", "another pretrain_model trains this now; wait until it ends"):
-            (output / CHECKPOINT).unlink(missing_ok=True)
+        folder = RunFolder.of(plan)
+        with alone(folder.path, "training", "another pretrain_model trains this now; wait until it ends"):
+            folder.forget_progress()
             try:
                 with tracker.run("pretrain", plan.key) as tracked:
                     _log_origin(plan, as_of, version, tracked)
                     if plan.objective == "teacher":
-                        plan = _taught(job, plan, tracked)
+                        plan = with_teacher(plan, _teacher_says(job, plan, tracked))
                     train_on_ranks(plan, tracked)
-                    tracker.save_pretrained(tracked, output / "model")
+                    tracker.save_pretrained(tracked, folder.model)
             finally:
-                shutil.rmtree(output, ignore_errors=True)
+                shutil.rmtree(folder.path, ignore_errors=True)
         summary.rows_in = sum(split.users for split in splits.values())
         summary.details = {"objective": plan.objective, "folds version": version, "run": tracked.run_id}
     return summary
@@ -90,8 +90,8 @@ def _log_origin(plan: TrainingPlan, as_of: Sequence[date], folds_version: int, t
     )
 
 
-def _taught(job: Job, plan: TrainingPlan, tracked: Run) -> TrainingPlan:
-    """The plan with what LightGBM, trained on the labelled examples, says of all its users."""
+def _teacher_says(job: Job, plan: TrainingPlan, tracked: Run) -> dict[str, Floats]:
+    """Each split's probabilities of LightGBM, trained on the labelled examples."""
     from lbsf.baselines.boosting import boosting_of, predict
     from lbsf.loading.petastorm_reader import every_user_once
 
@@ -110,12 +110,11 @@ def _taught(job: Job, plan: TrainingPlan, tracked: Run) -> TrainingPlan:
                 f"table examples holds {', '.join(sorted(specs))}, the configuration says {plan.fold.spec}: build again"
             )
     teacher = boosting_of(labelled, plan.training.seed)
-    splits = {}
+    said = {}
     for name, split in plan.splits.items():
         folds = every_user_once(split.files, shard=0, shards=1, batch_users=TEACHER_USERS)
-        said = np.concatenate([predict(teacher, [part]) for part in folds])
-        splits[name] = split.with_teacher(said, Path(plan.output) / f"teacher_{name}.npy")
-    return plan.model_copy(update={"splits": splits})
+        said[name] = np.concatenate([predict(teacher, [part]) for part in folds])
+    return said
 
 
 def _check_days(as_of: Sequence[date], out_of_time_from: date | None) -> None:

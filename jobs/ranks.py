@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -19,8 +18,9 @@ if TYPE_CHECKING:
 def train_on_ranks(plan: TrainingPlan, tracked: Run) -> None:
     """Runs the ranks; shows their progress and logs each epoch."""
     from lbsf.training.distributed import launch
+    from lbsf.training.run_folder import RunFolder
 
-    path = Path(plan.output) / "plan.json"
+    path = RunFolder.of(plan).plan_file
     plan.save(path)
     errors: list[str] = []
     other_lines: list[str] = []

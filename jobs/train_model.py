@@ -13,8 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -30,13 +29,18 @@ if TYPE_CHECKING:
 
     from lbsf.baselines.payments import Floats
     from lbsf.config.models import ScoringConfig
-    from lbsf.models.artifact import ModelCard
+    from lbsf.models.artifact import ThinFile
     from lbsf.tracking import Run
     from lbsf.training.plan import TrainingPlan
+    from lbsf.training.run_folder import RunFolder
 
 
-# The MLflow run of an unfinished training, in its folder.
-_RUN_ID = "mlflow_run"
+class Start(NamedTuple):
+    """The pretrained weights that a training starts from: their folder, its SHA-256, and the run that made them."""
+
+    folder: str
+    sha256: str
+    run_id: str
 
 
 def run(job: Job, *, fresh: bool = False) -> Summary:
@@ -51,8 +55,9 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
     """
     from lbsf.baselines.boosting import probabilities_by_split
     from lbsf.loading.petastorm_reader import require_row_groups
-    from lbsf.training.checkpoint import FILE as CHECKPOINT
     from lbsf.training.plan import Split, TrainingPlan
+    from lbsf.training.run_folder import RunFolder
+    from lbsf.training.teacher import with_teacher
 
     with job.step("train_model") as summary:
         # A store that cannot be reached is found out here, before hours of training.
@@ -63,38 +68,36 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
         training = job.config.training
         require_row_groups(splits["train"][0], training.elastic.max_ranks if training.elastic else training.ranks)
         example = _example(job, version)
-        plan = TrainingPlan(
+        start = _pretrained(job) if training.pretrained else None
+        # Named by the plan, so that the same command finds what an earlier one could not finish.
+        plan = TrainingPlan.in_folder(
+            job.root / "training",
             model=job.config.model,
             fold=job.config.fold,
             training=training,
             splits={name: Split(files=files, users=users) for name, (files, users) in splits.items()},
-            output="",
+            start_from=None if start is None else start.folder,
+            start_sha256=None if start is None else start.sha256,
+            thin_file=_thin_file(splits["train"][0], job.config.scoring),
         )
-        pretrained_run = None
-        if training.pretrained:
-            start_from, start_sha256, pretrained_run = _pretrained(job)
-            plan = plan.model_copy(update={"start_from": start_from, "start_sha256": start_sha256})
-        # Named by the plan, so that the same command finds what an earlier one could not finish.
-        output = job.root / "training" / plan.key
-        plan = plan.model_copy(update={"output": str(output)})
-        with alone(output, "training", "another train_model trains this now; wait until it ends"):
+        folder = RunFolder.of(plan)
+        with alone(folder.path, "training", "another train_model trains this now; wait until it ends"):
             if fresh:
-                (output / CHECKPOINT).unlink(missing_ok=True)
-                (output / _RUN_ID).unlink(missing_ok=True)
-            with _tracked(job, plan, output) as (tracked, new):
+                folder.forget_progress()
+            with _tracked(job, plan, folder) as (tracked, new):
                 if new:
                     _log_origin(job, plan, version, tracked)
-                    tracked.params({"pretrained_run": pretrained_run})
-                (output / _RUN_ID).write_text(tracked.run_id, encoding="utf-8")
+                    tracked.params({"pretrained_run": None if start is None else start.run_id})
+                folder.note_run_id(tracked.run_id)
                 baseline = probabilities_by_split(
                     {name: split.files for name, split in plan.splits.items()}, training.seed
                 )
-                train_on_ranks(_taught(plan, baseline["train"][1]), tracked)
-                card = _save_thin_file(plan, job.config.scoring, tracked)
-                metrics = _evaluate(plan, baseline, card, tracked)
-                _save_reference(plan, card, tracked)
-                model = tracker.register(tracked, output / "model", example)
-            shutil.rmtree(output, ignore_errors=True)
+                teacher = {"train": baseline["train"][1]} if training.teacher_share else {}
+                train_on_ranks(with_teacher(plan, teacher), tracked)
+                metrics = _evaluate(plan, baseline, tracked)
+                _save_reference(plan, tracked)
+                model = tracker.register(tracked, folder.model, example)
+            shutil.rmtree(folder.path, ignore_errors=True)
         held_out = plan.held_out[-1] if plan.held_out else "validation"
         summary.rows_in = sum(split.users for split in plan.splits.values())
         summary.details = {
@@ -107,15 +110,13 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
 
 
 @contextmanager
-def _tracked(job: Job, plan: TrainingPlan, output: Path) -> Iterator[tuple[Run, bool]]:
+def _tracked(job: Job, plan: TrainingPlan, folder: RunFolder) -> Iterator[tuple[Run, bool]]:
     """The training's MLflow run and whether it is new, or the one that an unfinished training began.
 
     Runs of this plan that a kill left before their id was noted are ended: nothing of them is gone on with.
     """
-    note = output / _RUN_ID
-    run_id = note.read_text(encoding="utf-8") if note.exists() else ""
-    if run_id:
-        with job.tracker.resume(run_id, plan.key) as tracked:
+    if folder.run_id is not None:
+        with job.tracker.resume(folder.run_id, plan.key) as tracked:
             yield tracked, False
         return
     with job.tracker.run("train", plan.key) as tracked:
@@ -143,21 +144,25 @@ def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
     return splits
 
 
-def _pretrained(job: Job) -> tuple[str, str, str]:
-    """The newest pretrained weights: their folder, its SHA-256, and the run that made them."""
+def _pretrained(job: Job) -> Start:
+    """Fetch the newest pretrained weights."""
     from lbsf.models.artifact import files_digest
 
     folder = job.root / "training" / "pretrained"
     run_id = job.tracker.latest_pretrained(folder)
-    return str(folder), files_digest(folder), run_id
+    return Start(str(folder), files_digest(folder), run_id)
 
 
-def _taught(plan: TrainingPlan, probability: Floats) -> TrainingPlan:
-    """The plan with LightGBM as a teacher of the training users, where it has a share in what is learnt."""
-    if not plan.training.teacher_share:
-        return plan
-    taught = plan.splits["train"].with_teacher(probability, Path(plan.output) / "teacher.npy")
-    return plan.model_copy(update={"splits": {**plan.splits, "train": taught}})
+def _thin_file(paths: Sequence[str], scoring: ScoringConfig) -> ThinFile:
+    """What the model will say of users with too little history, from the training labels."""
+    import pyarrow as pa
+
+    from lbsf.training.thin_files import thin_file_of
+
+    names = ["label", "payments_kept", "merchants_kept"]
+    rows = pa.concat_tables([pq.read_table(path, columns=names, partitioning=None) for path in paths])
+    label, payments, merchants = (rows[name].to_numpy().astype(np.int64) for name in names)
+    return thin_file_of(label, payments, merchants, scoring.thin_file_payments, scoring.thin_file_merchants)
 
 
 def _example(job: Job, version: int) -> pd.DataFrame:
@@ -193,6 +198,7 @@ def _log_origin(job: Job, plan: TrainingPlan, examples_version: int, tracked: Ru
             **{f"{name}.{key}": value for name, section in sections.items() for key, value in section},
             "fold_spec": plan.fold.spec,
             "plan_digest": plan.digest,
+            **{f"thin_file.{name}": value for name, value in plan.thin_file or ()},
             "examples_version": examples_version,
             **{f"{name}_version": version for name, version in made_from.items()},
             **{f"{name}.users": split.users for name, split in plan.splits.items()},
@@ -203,23 +209,23 @@ def _log_origin(job: Job, plan: TrainingPlan, examples_version: int, tracked: Ru
     )
 
 
-def _evaluate(
-    plan: TrainingPlan, baseline: dict[str, tuple[Floats, Floats]], card: ModelCard, tracked: Run
-) -> dict[str, float]:
+def _evaluate(plan: TrainingPlan, baseline: dict[str, tuple[Floats, Floats]], tracked: Run) -> dict[str, float]:
     """Metrics, tables and pictures of validation and the held-out splits, for LBSF as it scores and for LightGBM."""
     from lbsf.evaluation.curves import performance_figures, segment_figure
     from lbsf.evaluation.metrics import calibration_measures, evaluate
-    from lbsf.evaluation.segments import FACTS, segment_metrics, segment_table, segment_users
-    from lbsf.models.artifact import require_thin_file
+    from lbsf.evaluation.segments import segment_metrics, segment_table, segment_users
+    from lbsf.models.artifact import load_card, require_thin_file
     from lbsf.models.predict import decide_scores
+    from lbsf.training.predictions import SavedPredictions
+    from lbsf.training.run_folder import RunFolder
 
     metrics: dict[str, float] = {}
+    folder = RunFolder.of(plan)
+    card = load_card(folder.model)
     thin = require_thin_file(card)
     for name in ("validation", *plan.held_out):
-        with np.load(Path(plan.output) / f"{name}.npz", allow_pickle=False) as saved:
-            label = saved["label"]
-            facts = {fact: saved[fact] for fact in FACTS}
-            probability, _ = decide_scores(card, saved["probability"], facts["payments"], facts["merchants"])
+        label, of_network, facts = SavedPredictions.load(folder.predictions(name))
+        probability, _ = decide_scores(card, of_network, facts["payments"], facts["merchants"])
         if len(np.unique(label)) < 2:
             raise InputError(f"table examples, split {name}: labels of one class only cannot be evaluated")
         metrics |= {f"{name}.{key}": value for key, value in evaluate(label, probability).items()}
@@ -238,38 +244,24 @@ def _evaluate(
     return metrics
 
 
-def _save_reference(plan: TrainingPlan, card: ModelCard, tracked: Run) -> None:
+def _save_reference(plan: TrainingPlan, tracked: Run) -> None:
     """What inputs, and scores but for thin files, look like now: the nightly ones are held against it."""
     from lbsf.evaluation.reference import REFERENCE, add, count, make_reference
     from lbsf.loading.petastorm_reader import every_user_once
+    from lbsf.models.artifact import load_card
     from lbsf.models.predict import decide_scores
+    from lbsf.training.predictions import SavedPredictions
+    from lbsf.training.run_folder import RunFolder
 
+    folder = RunFolder.of(plan)
     batches = every_user_once(plan.splits["train"].files, shard=0, shards=1, batch_users=plan.training.batch_users)
-    with np.load(Path(plan.output) / "validation.npz", allow_pickle=False) as saved:
-        scores = decide_scores(card, saved["probability"], saved["payments"], saved["merchants"])
-    reference = make_reference(add(count(packed) for packed in batches), scores.probability[~scores.thin_file])
-    reference.save(Path(plan.output) / "model")
-    tracked.document(reference.model_dump(mode="json"), REFERENCE)
-
-
-def _save_thin_file(plan: TrainingPlan, scoring: ScoringConfig, tracked: Run) -> ModelCard:
-    """Writes what the model says of users with too little history onto its card; the card."""
-    import pyarrow as pa
-
-    from lbsf.models.artifact import load_card, save_card
-    from lbsf.training.thin_files import thin_file_of
-
-    names = ["label", "payments_kept", "merchants_kept"]
-    rows = pa.concat_tables(
-        [pq.read_table(path, columns=names, partitioning=None) for path in plan.splits["train"].files]
+    saved = SavedPredictions.load(folder.predictions("validation"))
+    scores = decide_scores(
+        load_card(folder.model), saved.probability, saved.facts["payments"], saved.facts["merchants"]
     )
-    label, payments, merchants = (rows[name].to_numpy().astype(np.int64) for name in names)
-    thin = thin_file_of(label, payments, merchants, scoring.thin_file_payments, scoring.thin_file_merchants)
-    folder = Path(plan.output) / "model"
-    card = load_card(folder).model_copy(update={"thin_file": thin})
-    save_card(folder, card)
-    tracked.params({f"thin_file.{name}": value for name, value in thin})
-    return card
+    reference = make_reference(add(count(packed) for packed in batches), scores.probability[~scores.thin_file])
+    reference.save(folder.model)
+    tracked.document(reference.model_dump(mode="json"), REFERENCE)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.experiment.intervals import Floats
+from lbsf.training.run_folder import RunFolder
 
 
 def read(cell: Path, split: str, label: Floats | None = None) -> tuple[Floats, Floats]:
@@ -20,7 +21,7 @@ def read(cell: Path, split: str, label: Floats | None = None) -> tuple[Floats, F
     Raises:
         SystemExit: its labels are not `label`: it was measured on other users, or in another order.
     """
-    with np.load(cell / f"{split}.npz", allow_pickle=False) as saved:
+    with np.load(RunFolder(cell).predictions(split), allow_pickle=False) as saved:
         found, probability = saved["label"], saved["probability"]
     if label is not None and not np.array_equal(label, found):
         raise SystemExit(f"{cell}: {split} has other users, or another order, than the cells it is compared with")

@@ -25,6 +25,8 @@ from lbsf.config.models import Config, TrainingConfig
 from lbsf.models.artifact import files_digest
 from lbsf.training.distributed import launch
 from lbsf.training.plan import TrainingPlan
+from lbsf.training.run_folder import RunFolder
+from lbsf.training.teacher import with_teacher
 
 RESULT = "result.json"
 # How often an epoch shows a user where labels are fewer than usual.
@@ -97,7 +99,7 @@ class Runner:
         plan = cell.plan(self.config, splits, str(self.folder / cell.name))
         if not cell.pretrained:
             return plan
-        start_from = self._pretrained_folder(cell) / "model"
+        start_from = RunFolder(self._pretrained_folder(cell)).model
         start = {"start_from": str(start_from), "start_sha256": files_digest(start_from)}
         return plan.model_copy(update=start)
 
@@ -112,10 +114,9 @@ class Runner:
             self._pretrain(cell)
         plan = self.plan(cell)
         if cell.taught:
-            train, said = plan.splits["train"], self._lightgbm_says(cell, "train")
-            taught = train.with_teacher(np.tile(said, train.users // len(said)), folder / "teacher.npy")
-            plan = plan.model_copy(update={"splits": {**plan.splits, "train": taught}})
-        plan.save(folder / "plan.json")
+            said = self._lightgbm_says(cell, "train")
+            plan = with_teacher(plan, {"train": np.tile(said, plan.splits["train"].users // len(said))})
+        plan.save(RunFolder(folder).plan_file)
         started = time.monotonic()
         events = _run(self._command(cell, folder), folder / "log.txt", plan.training if _by_ranks(cell) else None)
         if events is None:
@@ -137,7 +138,7 @@ class Runner:
     def _command(self, cell: Cell, folder: Path) -> list[str]:
         if _by_ranks(cell):
             return _rank(folder)
-        command = [sys.executable, "-m", "benchmarks.experiment.trees", "--plan", str(folder / "plan.json")]
+        command = [sys.executable, "-m", "benchmarks.experiment.trees", "--plan", str(RunFolder(folder).plan_file)]
         if cell.network == "fusion":
             # The fusion's setting is that of the network that it weighs.
             weighed = [replace(cell, network=network) for network in ("lightgbm", "lbsf")]
@@ -162,15 +163,15 @@ class Runner:
         plan = Cell("lbsf", cell.days, cell.seed, setting=setting).plan(self.config, splits, str(folder))
         training = plan.training.model_copy(update={"epochs": self.config.pretraining.epochs})
         plan = plan.model_copy(update={"objective": cell.pretrained, "training": training})
-        if (folder / "model").exists() and TrainingPlan.load(folder / "plan.json").key == plan.key:
+        run = RunFolder(folder)
+        if run.model.exists() and TrainingPlan.load(run.plan_file).key == plan.key:
             return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         if cell.pretrained == "teacher":
-            for name, of in (("train", "unlabelled"), ("validation", "validation")):
-                splits[name] = splits[name].with_teacher(self._lightgbm_says(cell, of), folder / f"teacher_{name}.npy")
-            plan = plan.model_copy(update={"splits": splits})
-        plan.save(folder / "plan.json")
+            asked = (("train", "unlabelled"), ("validation", "validation"))
+            plan = with_teacher(plan, {name: self._lightgbm_says(cell, of) for name, of in asked})
+        plan.save(run.plan_file)
         if _run(_rank(folder), folder / "log.txt", training) is None:
             raise SystemExit(f"pretraining failed, see {folder / 'log.txt'}")
 
@@ -185,7 +186,7 @@ def _by_ranks(cell: Cell) -> bool:
 
 def _rank(folder: Path) -> list[str]:
     """One rank of the plan in a folder."""
-    return [sys.executable, str(PROJECT / "jobs/train_rank.py"), "--plan", str(folder / "plan.json")]
+    return [sys.executable, str(PROJECT / "jobs/train_rank.py"), "--plan", str(RunFolder(folder).plan_file)]
 
 
 def _run(command: Sequence[str], log: Path, training: TrainingConfig | None) -> list[dict[str, Any]] | None:

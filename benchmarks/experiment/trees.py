@@ -13,6 +13,7 @@ from benchmarks.experiment.predictions import read
 from lbsf.baselines.boosting import probabilities_by_split
 from lbsf.baselines.fusion import weigh
 from lbsf.training.plan import TrainingPlan
+from lbsf.training.run_folder import RunFolder
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     else:
         found = _fused(plan, *arguments.weigh)
     for name, (label, probability) in found.items():
-        np.savez(Path(plan.output) / f"{name}.npz", label=label, probability=probability)
+        np.savez(RunFolder.of(plan).predictions(name), label=label, probability=probability)
 
 
 def _fused(plan: TrainingPlan, trees: Path, lbsf: Path) -> dict[str, tuple[Floats, Floats]]:

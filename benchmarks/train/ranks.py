@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.harness.machine import PROJECT
@@ -16,6 +15,8 @@ from lbsf.config import load_config
 from lbsf.config.models import TrainingConfig
 from lbsf.training.distributed import launch
 from lbsf.training.plan import Split, TrainingPlan
+from lbsf.training.predictions import SavedPredictions
+from lbsf.training.run_folder import RunFolder
 
 SPLITS = ("train", "validation", "test")
 
@@ -37,15 +38,16 @@ def train(data: Dataset, ranks: int, epochs: int, output: Path) -> dict[str, Any
         output=str(output),
     )
     output.mkdir(parents=True)
-    plan.save(output / "plan.json")
+    folder = RunFolder(output)
+    plan.save(folder.plan_file)
     lines: list[str] = []
-    command = [sys.executable, str(PROJECT / "jobs/train_rank.py"), "--plan", str(output / "plan.json")]
+    command = [sys.executable, str(PROJECT / "jobs/train_rank.py"), "--plan", str(folder.plan_file)]
     if launch(command, ranks, None, lines.append):
         raise RuntimeError("\n".join(lines[-30:]))
     events = [json.loads(line) for line in lines if line.startswith("{")]
     found = [event for event in events if event["event"] == "epoch"]
-    with np.load(output / "test.npz", allow_pickle=False) as test:
-        test_auc = float(roc_auc_score(test["label"], test["probability"]))
+    test = SavedPredictions.load(folder.predictions("test"))
+    test_auc = float(roc_auc_score(test.label, test.probability))
     return {
         "epoch_seconds": [event["seconds"] for event in found],
         "payments_per_second": max(event["payments_per_second"] for event in found),

@@ -92,11 +92,6 @@ def save_model(folder: Path, model: LBSF, card: ModelCard) -> None:
     require_finite(weights, str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / WEIGHTS)
-    save_card(folder, card)
-
-
-def save_card(folder: Path, card: ModelCard) -> None:
-    """Writes the card into a saved model's folder, over the one that is there."""
     (folder / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 

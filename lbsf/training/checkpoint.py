@@ -23,8 +23,8 @@ from torch import Tensor
 from lbsf.errors import InputError
 from lbsf.models.artifact import require_finite
 from lbsf.training.plan import TrainingPlan
+from lbsf.training.run_folder import RunFolder
 
-FILE = "checkpoint.safetensors"
 FORMAT = "lbsf-checkpoint-3"
 _PARTS = ("model", "optimizer", "averaged", "best")
 
@@ -76,13 +76,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, plan: TrainingPlan) ->
         "plan": json.dumps(plan.determining()),
     }
     header["sha256"] = _digest(header, tensors)
+    path = RunFolder(folder).checkpoint
     # A name of its own: the ranks of a run that was killed may still be on their way out.
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{FILE}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{path.name}.", delete=False) as file:
         try:
             file.write(save(tensors, header))
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).replace(folder / FILE)
+            Path(file.name).replace(path)
         except BaseException:
             Path(file.name).unlink()
             raise
@@ -100,7 +101,7 @@ def load_checkpoint(folder: Path, plan: TrainingPlan) -> Checkpoint | None:
     Raises:
         InputError: it cannot be read, is damaged, or is of another plan (another network, other data, other settings).
     """
-    path = folder / FILE
+    path = RunFolder(folder).checkpoint
     if not path.exists():
         return None
     remedy = "train with --fresh, or move the file away"

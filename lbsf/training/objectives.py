@@ -6,7 +6,6 @@ The training loop asks its objective and knows none by name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +23,7 @@ from lbsf.training.inputs import positive_weight
 from lbsf.training.networks import build_network
 from lbsf.training.plan import TrainingPlan
 from lbsf.training.predictions import Predictions
+from lbsf.training.run_folder import RunFolder
 
 
 class Evaluator(Protocol):
@@ -94,13 +94,13 @@ class DefaultObjective(Objective):
         """Calibrate on the validation split; save the model and the predictions of every split but train."""
         validation = run.predict("validation")
         slope, intercept = fit_calibration(validation.label, validation.logit)
-        card = ModelCard(model=plan.model, fold=plan.fold, slope=slope, intercept=intercept)
+        card = ModelCard(model=plan.model, fold=plan.fold, slope=slope, intercept=intercept, thin_file=plan.thin_file)
         held_out = {name: run.predict(name) for name in plan.held_out}
         if write:
             _save_network(network, card, plan)
             for name, predictions in {"validation": validation, **held_out}.items():
                 probability = card.probability(torch.from_numpy(predictions.logit)).numpy()
-                predictions.save(Path(plan.output), name, probability)
+                predictions.save(RunFolder.of(plan).predictions(name), probability)
 
 
 class PretrainingObjective(Objective):
@@ -172,4 +172,4 @@ def build_objective(plan: TrainingPlan) -> Objective:
 def _save_network(network: nn.Module, card: ModelCard, plan: TrainingPlan) -> None:
     """Save an LBSF network; baseline networks are measured and never served."""
     if isinstance(network, LBSF):
-        save_model(Path(plan.output) / "model", network, card)
+        save_model(RunFolder.of(plan).model, network, card)

@@ -8,12 +8,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from lbsf.config.models import FoldConfig, ModelConfig, TrainingConfig
 from lbsf.folds.views import View
+from lbsf.models.artifact import ThinFile
 
 
 class Split(BaseModel):
@@ -32,11 +31,6 @@ class Split(BaseModel):
     users: int
     teacher: str | None = None
 
-    def with_teacher(self, probability: npt.NDArray[np.floating[Any]], path: Path) -> Split:
-        """The split with a teacher, whose probabilities of its users, (users,), are written to `path`."""
-        np.save(path, probability.astype(np.float32))
-        return self.model_copy(update={"teacher": str(path)})
-
 
 class TrainingPlan(BaseModel):
     """A training run.
@@ -52,8 +46,9 @@ class TrainingPlan(BaseModel):
         start_from: folder of a saved model whose weights training starts from.
         start_sha256: SHA-256 of its files, by which ranks find out whether they see the same.
         objective: default, or one of lbsf.models.pretraining, which read no labels.
+        thin_file: what the model says of users with too little history; None: nothing, it cannot be served.
 
-    What teaches is made of the same splits, with the same seed, so the plan's key need not know of it.
+    A teacher is made of the same splits, with the same seed, so the plan's key need not know of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -68,6 +63,18 @@ class TrainingPlan(BaseModel):
     start_from: str | None = None
     start_sha256: str | None = None
     objective: Literal["default", "visits", "masked", "teacher"] = "default"
+    thin_file: ThinFile | None = None
+
+    @staticmethod
+    def in_folder(parent: Path, **settings: Any) -> TrainingPlan:
+        """Return a plan whose folder under `parent` is named by its key: the same settings find the same folder.
+
+        Args:
+            parent: folder of the training runs.
+            settings: every attribute but `output`.
+        """
+        plan = TrainingPlan(**settings, output="")
+        return plan.model_copy(update={"output": str(parent / plan.key)})
 
     @property
     def digest(self) -> str:

@@ -26,9 +26,9 @@ class Predictions:
     logit: Floats
     facts: dict[str, Ints]
 
-    def save(self, folder: Path, split: str, probability: Floats) -> None:
-        """Write label, calibrated probability (n,) and facts to `folder`/`split`.npz."""
-        np.savez(folder / f"{split}.npz", label=self.label, probability=probability, **self.facts)
+    def save(self, path: Path, probability: Floats) -> None:
+        """Write label, calibrated probability (n,) and facts as an .npz file."""
+        np.savez(path, label=self.label, probability=probability, **self.facts)
 
 
 class SavedPredictions(NamedTuple):
@@ -39,7 +39,7 @@ class SavedPredictions(NamedTuple):
     facts: dict[str, Ints]
 
     @staticmethod
-    def load(folder: Path, split: str) -> SavedPredictions:
-        """Read `folder`/`split`.npz."""
-        with np.load(folder / f"{split}.npz", allow_pickle=False) as saved:
+    def load(path: Path) -> SavedPredictions:
+        """Read the file."""
+        with np.load(path, allow_pickle=False) as saved:
             return SavedPredictions(saved["label"], saved["probability"], {fact: saved[fact] for fact in FACTS})

@@ -13,7 +13,7 @@ from example_files import training_plan
 from fold_rows import small_model
 from sklearn.metrics import roc_auc_score
 
-from jobs.train_model import _evaluate, _save_reference, _taught
+from jobs.train_model import _evaluate, _save_reference
 from lbsf.baselines.boosting import probabilities_by_split
 from lbsf.config import load_config
 from lbsf.evaluation.reference import Reference, count, drift
@@ -24,6 +24,8 @@ from lbsf.models.artifact import save_model
 from lbsf.models.predict import predict_scores
 from lbsf.tracking import Tracker
 from lbsf.training.plan import TrainingPlan
+from lbsf.training.predictions import Predictions
+from lbsf.training.run_folder import RunFolder
 
 SPLITS = ("validation", "out_of_time")
 
@@ -37,17 +39,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingPlan, Pa
     """A plan, its run's files and the metrics; the model is an untrained one."""
     folder = tmp_path_factory.mktemp("run")
     plan = training_plan(folder)
-    save_model(Path(plan.output) / "model", *small_model())
+    save_model(RunFolder.of(plan).model, *small_model())
     for split in SPLITS:
         packed = read(plan, split)
         probability = predict_scores(*small_model(), [packed]).probability
-        np.savez(Path(plan.output) / f"{split}.npz", label=packed.label, probability=probability, **describe(packed))
+        assert packed.label is not None
+        found = Predictions(packed.label.astype(float), np.zeros(len(packed)), describe(packed))
+        found.save(RunFolder.of(plan).predictions(split), probability)
     config = load_config("conf/local.yaml", [f"storage.root={folder}"])
     tracker = Tracker(config, folder)
     with tracker.run("train") as run:
         trees = probabilities_by_split({name: split.files for name, split in plan.splits.items()}, seed=1)
-        metrics = _evaluate(plan, trees, small_model()[1], run)
-        _save_reference(plan, small_model()[1], run)
+        metrics = _evaluate(plan, trees, run)
+        _save_reference(plan, run)
     assert mlflow.get_run(run.run_id).data.metrics == pytest.approx(metrics)
     return plan, Path(mlflow.artifacts.download_artifacts(run_id=run.run_id)), metrics
 
@@ -88,7 +92,7 @@ def test_the_reference_is_of_the_training_split_and_stands_beside_the_model(
     finished: tuple[TrainingPlan, Path, dict[str, float]],
 ) -> None:
     plan, files, _ = finished
-    reference = Reference.load(Path(plan.output) / "model")
+    reference = Reference.load(RunFolder.of(plan).model)
     assert Reference.load(files) == reference
     train = read(plan, "train")
     assert reference.numbers["payments"].count == len(train)
@@ -98,15 +102,3 @@ def test_the_reference_is_of_the_training_split_and_stands_beside_the_model(
     # Users without payments are thin files.
     validation = validation[read(plan, "validation").merchant_count > 0]
     np.testing.assert_allclose(reference.score.shares, reference.score.shares_of(validation))
-
-
-def test_the_ranks_are_told_what_lightgbm_says_of_the_training_users(tmp_path: Path) -> None:
-    plan = training_plan(tmp_path, users=40, teacher_share=0.75)
-    Path(plan.output).mkdir()
-    said = np.linspace(0, 1, 40)
-    taught = _taught(plan, said)
-    teacher = taught.splits["train"].teacher
-    assert teacher is not None and np.load(teacher).tolist() == said.astype(np.float32).tolist()
-    assert taught.key == plan.key and taught.splits["validation"].teacher is None
-    alone = training_plan(tmp_path, users=40)
-    assert _taught(alone, said) == alone

@@ -13,8 +13,11 @@ from example_files import training_plan
 from safetensors import safe_open
 
 from lbsf.errors import InputError
-from lbsf.training.checkpoint import FILE, Checkpoint, Progress, load_checkpoint, save_checkpoint
+from lbsf.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from lbsf.training.plan import TrainingPlan
+from lbsf.training.run_folder import RunFolder
+
+FILE = "checkpoint.safetensors"
 
 
 @pytest.fixture
@@ -99,7 +102,7 @@ def test_a_run_may_go_on_elsewhere(
 
 def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, plan: TrainingPlan, checkpoint: Checkpoint) -> None:
     save_checkpoint(tmp_path, checkpoint, plan)
-    path = tmp_path / FILE
+    path = RunFolder(tmp_path).checkpoint
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match=f"{FILE}: no readable checkpoint .*train with --fresh"):
         load_checkpoint(tmp_path, plan)
@@ -107,7 +110,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, plan: TrainingPlan, c
 
 def test_the_header_is_plain_json(tmp_path: Path, plan: TrainingPlan, checkpoint: Checkpoint) -> None:
     save_checkpoint(tmp_path, checkpoint, plan)
-    with safe_open(tmp_path / FILE, "pt") as file:
+    with safe_open(RunFolder(tmp_path).checkpoint, "pt") as file:
         header = file.metadata()
     assert json.loads(header["progress"])["best_score"] == 2 / 3
     assert json.loads(header["plan"])["model"] == plan.model.model_dump()
@@ -127,12 +130,12 @@ def changed(plan: TrainingPlan, change: dict[str, Any]) -> TrainingPlan:
 
 def test_a_flipped_bit_is_found_out(tmp_path: Path, plan: TrainingPlan, checkpoint: Checkpoint) -> None:
     save_checkpoint(tmp_path, checkpoint, plan)
-    whole = (tmp_path / FILE).read_bytes()
+    whole = RunFolder(tmp_path).checkpoint.read_bytes()
     # The last byte is one of a tensor's, and the progress stands in the header.
     place = whole.index(b"best_epoch") + len(b'best_epoch\\": ')
     for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:place] + b"0" + whole[place + 1 :]):
         assert damaged != whole
-        (tmp_path / FILE).write_bytes(damaged)
+        RunFolder(tmp_path).checkpoint.write_bytes(damaged)
         with pytest.raises(InputError, match="a damaged checkpoint, its SHA-256 is not the recorded one: .*--fresh"):
             load_checkpoint(tmp_path, plan)
 
