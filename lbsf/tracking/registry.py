@@ -67,7 +67,7 @@ class Registry:
         try:
             self._client.create_registered_model(self.model_name)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
                 raise
         version = self._registered(run.run_id) or self._new_version(run, folder, example)
         # It may have been promoted since an earlier call.

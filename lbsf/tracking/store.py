@@ -40,8 +40,9 @@ def require_usable(uri: str) -> None:
     with store_failures(uri):
         if uri.startswith(("http://", "https://")):
             # Any answer will do: not every server or proxy knows the path.
-            creds = get_default_host_creds(uri)
-            http_request(creds, "/health", "GET", max_retries=0, timeout=PROBE_SECONDS, raise_on_status=False)
+            host = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+            once = {"max_retries": 0, "timeout": PROBE_SECONDS, "raise_on_status": False}
+            http_request(host, "/health", "GET", **once)  # type: ignore[no-untyped-call]
         elif uri.startswith("sqlite:") and Path(database := make_url(uri).database or "").is_file():
             with closing(sqlite3.connect(database, timeout=PROBE_SECONDS, isolation_level=None)) as connection:
                 connection.execute("PRAGMA schema_version")
