@@ -33,7 +33,7 @@ JOBS = (
 )
 
 # Petastorm 0.13.1 does not import with a PyArrow newer than 14.
-CORE = ["pydantic>=2.5", "pyyaml>=6", "numpy>=1.23,<2", "pandas>=1.5,<3", "pyarrow>=14,<15", "polars>=1.20"]
+CORE = ["pydantic>=2.5", "pyyaml>=6", "psutil", "numpy>=1.23,<2", "pandas>=1.5,<3", "pyarrow>=14,<15", "polars>=1.20"]
 SPARK = ["pyspark>=3.5,<3.6", "delta-spark>=3.2,<3.4", "deltalake>=1.1"]
 TRAIN = [
     "torch>=2.3",

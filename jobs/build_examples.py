@@ -9,15 +9,26 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, run_main
+from lbsf.config import Config
 from lbsf.config.models import ExamplesConfig
 from lbsf.errors import InputError
-from lbsf.examples import build_examples, row_group_users, split_of
+from lbsf.examples import (
+    SplitCount,
+    better_shares,
+    build_examples,
+    ingested_late,
+    labels_by_fraction,
+    row_group_users,
+    split_of,
+    unusable_split,
+    weak_splits,
+)
 from lbsf.folding import fold_loss
 from lbsf.schemas import EXAMPLES, FOLD_LOSS, LABELS, PAYMENTS
 from lbsf.tables import Warehouse, paid_days
@@ -25,24 +36,12 @@ from lbsf.tables import Warehouse, paid_days
 SPLITS = ("train", "validation", "test", "out_of_time")
 
 
-class SplitCount(NamedTuple):
-    """Labels of one split."""
-
-    labels: int
-    defaults: int
-    first_observed_on: date
-    last_observed_on: date
-
-    def __str__(self) -> str:
-        return f"{self.labels:,} ({100 * self.defaults / self.labels:.1f} %)"
-
-
 def run(job: Job) -> Summary:
     """Splits the labels, folds their users' payments and writes the examples.
 
     Raises:
-        InputError: no labels; none with payments before it; a train or validation split that is empty
-            or a train split with one class only.
+        InputError: no labels; none with payments before it; a train or validation split that is empty, or any split
+            with one class only.
     """
     with job.step("build_examples") as summary:
         warehouse, config = job.warehouse, job.config
@@ -51,7 +50,7 @@ def run(job: Job) -> Summary:
         labels = split_of(warehouse.read(LABELS, labels_version), config.examples)
         counts = _count_splits(labels)
         _check_days(paid_days(warehouse.data_files(PAYMENTS, payments_version)), counts)
-        _check_splits(counts, config.examples)
+        _check_splits(labels, counts, config)
         row_group_rows = row_group_users(counts["train"].labels, config.training.ranks, config.fold)
         examples = build_examples(payments, labels, config.fold, row_group_rows, config.storage.user_buckets)
         made_from = {PAYMENTS.name: payments_version, LABELS.name: labels_version}
@@ -59,9 +58,12 @@ def run(job: Job) -> Summary:
         examples_version = warehouse.version(EXAMPLES)
         _write_loss(warehouse, examples_version, max(count.last_observed_on for count in counts.values()))
         summary.rows_in = sum(count.labels for count in counts.values())
-        summary.rows_out = warehouse.read(EXAMPLES, examples_version).count()
-        summary.details = {split: counts[split] for split in SPLITS if split in counts} | {
-            "left out": counts.get(None, 0),
+        summary.rows_out, paid = _written(warehouse, examples_version)
+        used = [count for split, count in counts.items() if split]
+        observed = min(one.first_observed_on for one in used), max(one.last_observed_on for one in used)
+        late = ingested_late(payments, labels, config.fold.window_days, observed)
+        summary.details = _details(counts, config.examples) | {
+            "ingested after the label's day": f"{late:,} ({100 * late / max(paid, 1):.1f} %)",
             "payments version": payments_version,
             "labels version": labels_version,
             "examples version": examples_version,
@@ -80,6 +82,13 @@ def _write_loss(warehouse: Warehouse, examples_version: int, latest: date) -> No
     warehouse.replace_part(FOLD_LOSS, loss.coalesce(1), {"of_table": EXAMPLES.name})
 
 
+def _written(warehouse: Warehouse, version: int) -> tuple[int, int]:
+    """Examples of a version, and the payments of their windows."""
+    payments = F.sum(F.col("payments_kept") + F.col("payments_dropped"))
+    row = warehouse.read(EXAMPLES, version).agg(F.count("*"), payments).first()
+    return (0, 0) if row is None else (int(row[0]), int(row[1] or 0))
+
+
 def _check_days(paid: tuple[date, date], counts: Mapping[str | None, SplitCount]) -> None:
     if not counts:
         raise InputError("table labels is empty: ingest labels first")
@@ -93,20 +102,37 @@ def _check_days(paid: tuple[date, date], counts: Mapping[str | None, SplitCount]
         )
 
 
-def _check_splits(counts: Mapping[str | None, SplitCount], config: ExamplesConfig) -> None:
-    found = ", ".join(sorted(f"{split or 'left out'} {count}" for split, count in counts.items()))
-    for split in ("train", "validation"):
-        if split not in counts:
-            raise InputError(
-                f"no label falls into the {split} split (labels, default rate: {found}): change "
-                f"examples.validation_share, test_share or out_of_time_from ({config.out_of_time_from})"
-            )
-    train = counts["train"]
-    if train.defaults in (0, train.labels):
-        raise InputError(
-            f"all {train.labels:,} labels of the train split are {int(train.defaults > 0)}: "
-            "a model needs both defaults and non-defaults; ingest labels of both"
-        )
+def _check_splits(labels: DataFrame, counts: Mapping[str | None, SplitCount], config: Config) -> None:
+    """Refuses splits that no model can be trained with, and says which are too small to be relied on."""
+    unusable, enough = unusable_split(counts), config.promotion.min_defaults
+    weak = [] if unusable else weak_splits(counts, enough)
+    if unusable is None and not weak:
+        return
+    better = better_shares(labels_by_fraction(labels), config.examples, enough)
+    if unusable is not None:
+        split, why = unusable
+        advice = better[1] if better else "no other shares help; ingest more labels of both classes"
+        if config.examples.out_of_time_from is not None:
+            day = f"another examples.out_of_time_from than {config.examples.out_of_time_from}, or null"
+            advice = day if split == "out_of_time" else f"{advice}; or {day}"
+        raise InputError(f"{why}; {advice}")
+    for one in weak:
+        print(f"  {one}", flush=True)
+    if better and better[0] != config.examples:
+        print(f"  {better[1]}", flush=True)
+
+
+def _details(counts: Mapping[str | None, SplitCount], config: ExamplesConfig) -> dict[str, Any]:
+    """Labels of each split; one that is configured and empty is named too."""
+    configured = {"test": config.test_share > 0, "out_of_time": config.out_of_time_from is not None}
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        if split in counts:
+            found[split] = counts[split]
+        elif configured.get(split):
+            since = f" (no label is observed from {config.out_of_time_from} on)" if split == "out_of_time" else ""
+            found[split] = f"0{since}"
+    return found | {"left out": counts.get(None, 0)}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

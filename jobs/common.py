@@ -6,6 +6,7 @@ import argparse
 import fcntl
 import inspect
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.ending import Interrupted, child_processes, end_children, interruptible, lost_spark, without_py4j
 from lbsf.config import Config, load_config
 from lbsf.errors import FindingError, InputError, UserError
 
@@ -143,9 +145,9 @@ def run_main(
     The job's module docstring is its `--help`.
 
     Returns:
-        0 when the work is done, 2 for wrong usage, configuration or input, 3 when the work is done and found
-        something that needs a person (one line on standard error each). A fault of the product itself keeps its
-        traceback.
+        0 when the work is done, 2 for wrong usage, configuration or input, and where Spark's process is gone, 3 when
+        the work is done and found something that needs a person, 128 + its number when a signal ended the job (one
+        line on standard error each). A fault of the product itself keeps its traceback.
     """
     module = inspect.getmodule(run)
     parser = argparse.ArgumentParser(
@@ -164,9 +166,38 @@ def run_main(
     own = vars(parser.parse_args(argv))
     conf, overrides = own.pop("conf"), own.pop("overrides")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(without_py4j)
+    others = child_processes()
+    with interruptible(parser.prog):
+        try:
+            return _exit_code(parser.prog, conf, overrides, lambda job: run(job, **own))
+        except KeyboardInterrupt as interrupt:
+            # Spark's own handler of Ctrl-C raises a plain one while Spark starts.
+            ended = interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)
+            _say(parser.prog, ended)
+            end_children(but=others)
+            return 128 + ended.number
+
+
+def _exit_code(name: str, conf: str, overrides: Sequence[str], work: Callable[[Job], Any]) -> int:
+    """Does the work; what a person can mend, or must look at, is said in one line."""
     try:
-        run(Job(load_config(conf, overrides), conf, overrides), **own)
+        config = load_config(conf, overrides)
+        try:
+            work(Job(config, conf, overrides))
+        except Exception as error:
+            lost = lost_spark(error, config)
+            if lost is None:
+                raise
+            raise lost from error
     except (UserError, FindingError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(name, error)
         return 3 if isinstance(error, FindingError) else 2
     return 0
+
+
+def _say(name: str, error: BaseException) -> None:
+    """One line on standard error: what ended the job, and what else was noted on the way out."""
+    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    print(f"{name}: {' '.join(said.split())}", file=sys.stderr, flush=True)

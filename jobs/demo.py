@@ -31,6 +31,7 @@ from jobs import (
     validate_model,
 )
 from jobs.common import Job, Summary, day, run_main
+from lbsf.config import load_config
 from lbsf.errors import ConfigurationError, FindingError
 from lbsf.monitoring.migration import MONTH
 from lbsf.schemas import PAYMENTS
@@ -54,6 +55,7 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     started = time.monotonic()
     best_auc = None
     if payments is None or labels is None:
+        job = _with_out_of_time(job)
         reachable = generate_payments.run(job).details["best AUC out of time"]
         # A bank of a few users may have nobody in default in its last cohort.
         best_auc = None if math.isnan(reachable) else reachable
@@ -75,6 +77,22 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     written = report.run(job, as_of=as_of, best_auc=best_auc)
     answer_queries.run(job, first=3)
     _say_where(job, written, time.monotonic() - started)
+
+
+def _with_out_of_time(job: Job) -> Job:
+    """The job with the last simulated cohort of labels as the out-of-time test, unless the day is configured.
+
+    The day is the simulator's: other labels have other days, so it stands in no configuration file of theirs.
+    """
+    days, horizon = job.config.synthetic.observation_days, job.config.synthetic.label_horizon_days
+    key, last = "examples.out_of_time_from", max(days)
+    configured = job.config.examples.out_of_time_from or any(item.startswith(f"{key}=") for item in job.overrides)
+    # Without an earlier cohort that is known by then there would be nothing to train on.
+    if configured or not any(day + horizon <= last for day in days):
+        return job
+    overrides = [*job.overrides, f"{key}={job.config.synthetic.start_on + timedelta(days=last)}"]
+    print(f"  out-of-time test: the last simulated cohort of labels, --set {overrides[-1]}", flush=True)
+    return Job(load_config(job.conf_path, overrides), job.conf_path, overrides)
 
 
 def _promote(job: Job, validated: Summary) -> None:

@@ -3,8 +3,9 @@
 Run again after a failure, it goes on at the step that failed. Nights that were missed since the last finished one
 are caught up first, at most nightly.catch_up_nights of them. A second run at the same time is refused.
 
-Exit code 0: every night is done. 2: a step failed, and the line says which. 3: all is done, and monitoring found
-something that a person must look at; also when a night that ended so is asked for again.
+Exit code 0: every night is done. 2: a step failed, and the line says which. 130, 143: SIGINT (Ctrl-C) or SIGTERM ended
+it; the step is on record as failed. 3: all is done, and monitoring found something that a person must look at; also
+when a night that ended so is asked for again.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from datetime import UTC, date, datetime
 
 from jobs import fold_payments, ingest_labels, ingest_payments, monitor_scores, report, score_users
 from jobs.common import Job, Summary, alone, day, run_main
+from jobs.ending import lost_spark
 from lbsf.errors import FindingError
 from lbsf.nights import DONE, FAILED, FINDING, STARTED, missing_nights, remaining_steps
 from lbsf.schemas import NIGHTLY_RUNS
 from lbsf.session import in_utc
+from lbsf.tables import replace_small_day
 
 
 def _ingest(job: Job, as_of: date) -> Summary:
@@ -115,16 +118,25 @@ def _do_night(job: Job, as_of: date, night_log: NightLog, delivered: dict[str, R
 
 
 def _do_step(job: Job, as_of: date, step: str, night_log: NightLog) -> Record:
-    record = night_log.begin(as_of, step)
+    record = night_log.new_record(as_of, step)
     try:
-        summary = STEPS[step](job, as_of)
-    except FindingError as found:
-        return night_log.end(record, FINDING, message=str(found))
-    # Whatever ends the step is put on record, and goes on as it came.
+        night_log.write(record)
+        try:
+            summary = STEPS[step](job, as_of)
+        except FindingError as found:
+            return night_log.end(record, FINDING, message=str(found))
+        return night_log.end(record, DONE, summary)
+    # Whatever ends the step is put on record, a signal too, and goes on as it came.
     except BaseException as error:
-        night_log.end(record, FAILED, message=f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
-        raise
-    return night_log.end(record, DONE, summary)
+        cause = lost_spark(error, job.config) or error
+        try:
+            night_log.end(record, FAILED, message=f"{type(cause).__name__}: {' '.join(str(cause).split())[:1000]}")
+            cause.add_note(f"night {as_of}: step {step} is on record as failed")
+        except Exception as failure:
+            cause.add_note(f"night {as_of}: step {step} failed, which could not be recorded ({failure})")
+        if cause is error:
+            raise
+        raise cause from error
 
 
 class NightLog:
@@ -133,7 +145,7 @@ class NightLog:
     def __init__(self, job: Job):
         from lbsf.tracking.lineage import code_state
 
-        self.warehouse = job.warehouse
+        self.warehouse, self.through_spark = job.warehouse, job.config.fold.through_spark
         self.run_id = uuid.uuid4().hex
         self.code_version = code_state()["git_commit"]
         self._records: dict[tuple[date, str], Record] = {}
@@ -156,26 +168,24 @@ class NightLog:
         chosen = [record for (as_of, _), record in self._records.items() if as_of in wanted]
         return sorted(chosen, key=lambda record: (record.as_of, record.number))
 
-    def begin(self, as_of: date, step: str) -> Record:
-        """Puts on record that a step begins."""
+    def new_record(self, as_of: date, step: str) -> Record:
+        """The record of a step that begins, not yet stored."""
         before = self._records.get((as_of, step))
-        return self.write(
-            Record(
-                as_of=as_of,
-                step=step,
-                number=list(STEPS).index(step) + 1,
-                outcome=STARTED,
-                attempt=1 if before is None else before.attempt + 1,
-                started_at=datetime.now(UTC),
-                ended_at=None,
-                rows_in=None,
-                rows_out=None,
-                quarantined=None,
-                details=None,
-                message=None,
-                run_id=self.run_id,
-                code_version=self.code_version,
-            )
+        return Record(
+            as_of=as_of,
+            step=step,
+            number=list(STEPS).index(step) + 1,
+            outcome=STARTED,
+            attempt=1 if before is None else before.attempt + 1,
+            started_at=datetime.now(UTC),
+            ended_at=None,
+            rows_in=None,
+            rows_out=None,
+            quarantined=None,
+            details=None,
+            message=None,
+            run_id=self.run_id,
+            code_version=self.code_version,
         )
 
     def end(self, record: Record, outcome: str, summary: Summary | None = None, message: str | None = None) -> Record:
@@ -192,8 +202,12 @@ class NightLog:
         self._records[record.as_of, record.step] = record
         # The record's fields stand in the order of the table's columns.
         rows = [astuple(one) for one in self.records([record.as_of])]
-        frame = self.warehouse.spark.createDataFrame(rows, NIGHTLY_RUNS.struct)
-        self.warehouse.replace_day(NIGHTLY_RUNS, frame.coalesce(1), record.as_of)
+        if self.through_spark:
+            frame = self.warehouse.spark.createDataFrame(rows, NIGHTLY_RUNS.struct)
+            self.warehouse.replace_day(NIGHTLY_RUNS, frame.coalesce(1), record.as_of)
+        else:
+            # Without Spark, for a step may fail because Spark did, and a signal interrupts what Spark does.
+            replace_small_day(self.warehouse, NIGHTLY_RUNS, rows, record.as_of)
         return record
 
 

@@ -47,7 +47,7 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
         config = job.config
         # A store that cannot be reached is found out here, before hours of training.
         tracker = job.tracker
-        _check_days(as_of, config.examples.out_of_time_from)
+        _check_days(as_of, config.examples.out_of_time_from or _out_of_time_from(job))
         version = job.warehouse.version(FOLDS)
         splits = _splits(job.warehouse.data_files(FOLDS, version), as_of, config.fold.spec)
         # Named by the plan, so that the same command finds what a killed one left behind.
@@ -115,6 +115,15 @@ def _teacher_says(job: Job, plan: TrainingPlan, tracked: Run) -> dict[str, Float
         folds = every_user_once(split.files, shard=0, shards=1, batch_users=TEACHER_USERS)
         said[name] = np.concatenate([predict(teacher, [part]) for part in folds])
     return said
+
+
+def _out_of_time_from(job: Job) -> date | None:
+    """The first day of the out-of-time test that table examples holds, where it was built with one."""
+    if not job.warehouse.exists(EXAMPLES):
+        return None
+    files = job.warehouse.data_files(EXAMPLES, job.warehouse.version(EXAMPLES))
+    days: list[date] = [file.low["as_of"] for file in files if file.rows and file.partition["split"] == "out_of_time"]
+    return min(days, default=None)
 
 
 def _check_days(as_of: Sequence[date], out_of_time_from: date | None) -> None:

@@ -80,7 +80,10 @@ def _held_out(files: list[DataFile]) -> tuple[str, list[DataFile]]:
         found = [file for file in files if file.partition["split"] == split and file.rows]
         if found:
             return split, found
-    raise InputError("table examples has neither an out_of_time nor a test split: nothing to validate on")
+    raise InputError(
+        "table examples has neither an out_of_time nor a test split, so there is nothing to validate on: "
+        "set examples.out_of_time_from or examples.test_share and build the examples again"
+    )
 
 
 def _evidence(job: Job, challenger: RegisteredModel, rows: list[PackedFolds], spec: str) -> Evidence:

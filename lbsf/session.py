@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -60,16 +62,37 @@ def in_utc(collected: datetime) -> datetime:
 def settings_of(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
     """Within it the session has these settings; behind it, what it had before."""
     before = {key: spark.conf.get(key, None) for key in settings}
-    for key, value in settings.items():
-        spark.conf.set(key, value)
-    try:
-        yield
-    finally:
+
+    def set_back() -> None:
         for key, previous in before.items():
             if previous is None:
                 spark.conf.unset(key)
             else:
                 spark.conf.set(key, previous)
+
+    for key, value in settings.items():
+        spark.conf.set(key, value)
+    try:
+        yield
+    except BaseException:
+        # The error that ended the block is told, also where Spark is gone and cannot be set back.
+        with suppress(Exception):
+            set_back()
+        raise
+    set_back()
+
+
+@contextmanager
+def _own_ctrl_c() -> Iterator[None]:
+    """A handler of SIGINT that the program set outlives Spark's start, which would take its place.
+
+    Spark's own asks Spark on the connection that waits for an answer, which fails with many lines.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and before not in (None, signal.default_int_handler):
+        signal.signal(signal.SIGINT, before)
 
 
 def _local(config: SparkConfig) -> SparkSession:
@@ -109,6 +132,7 @@ def _local(config: SparkConfig) -> SparkSession:
         from delta import configure_spark_with_delta_pip
 
         builder = configure_spark_with_delta_pip(builder.config("spark.jars.ivy", str(jar_cache())))
-    spark = builder.getOrCreate()
+    with _own_ctrl_c():
+        spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark

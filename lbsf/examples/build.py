@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -60,3 +62,34 @@ def build_examples(
         .sortWithinPartitions("split", "place")
     )
     return EXAMPLES.conform(examples.drop("place"))
+
+
+def ingested_late(payments: DataFrame, labels: DataFrame, window_days: int, observed: tuple[date, date]) -> int:
+    """Counts the payments of the examples that were stored after their label's day: a score of that day lacked them.
+
+    A payment counts once for each example that holds it. Where the payments were loaded at once, after the labels'
+    days, all of them count: when they became known is not on record then.
+
+    Args:
+        payments: PAYMENTS columns. Files that hold none of the labels' windows, or that were written by the first
+            label's day, are not read.
+        labels: LABELS columns and `split`; rows with a null split are left out.
+        window_days: days of history.
+        observed: first and last day of the labels.
+    """
+    first, last = observed
+    day, month = F.col("paid_on"), F.col("paid_month")
+    begin = first - timedelta(days=window_days)
+    inside = (
+        (month >= F.lit(begin.replace(day=1))) & (month < F.lit(last)) & (day >= F.lit(begin)) & (day < F.lit(last))
+    )
+    # As an instant, which Delta's statistics of a file can be compared with.
+    late = F.col("ingested_at") >= F.lit(first + timedelta(days=1)).cast("timestamp")
+    stored = payments.where(inside & late).select("user_id", "paid_on", "ingested_at")
+    asked = labels.where(F.col("split").isNotNull()).select("user_id", "observed_on")
+    of_example = (
+        (day < F.col("observed_on"))
+        & (day >= F.date_sub("observed_on", window_days))
+        & (F.col("ingested_at") >= F.date_add("observed_on", 1).cast("timestamp"))
+    )
+    return stored.join(asked, on="user_id", how="inner").where(of_example).count()

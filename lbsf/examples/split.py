@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lbsf.config.models import ExamplesConfig
@@ -19,9 +19,7 @@ def split_of(labels: DataFrame, config: ExamplesConfig) -> DataFrame:
         labels: at least user_id, observed_on, matured_on.
         config: shares and the out-of-time day.
     """
-    # XXH64 (seed 42) of the salted id; its upper 53 bits as a fraction of [0, 1).
-    hashed = F.xxhash64(F.concat(F.lit("split:"), "user_id"))
-    share = F.shiftrightunsigned(hashed, 11) / F.lit(2.0**53)
+    share = user_fraction()
     split = (
         F.when(share < config.test_share, "test")
         .when(share < config.test_share + config.validation_share, "validation")
@@ -35,3 +33,10 @@ def split_of(labels: DataFrame, config: ExamplesConfig) -> DataFrame:
             .otherwise(split)
         )
     return labels.withColumn("split", split)
+
+
+def user_fraction() -> Column:
+    """A number of [0, 1) that a hash draws from user_id, the same for all time."""
+    # XXH64 (seed 42) of the salted id; its upper 53 bits as a fraction.
+    hashed = F.xxhash64(F.concat(F.lit("split:"), "user_id"))
+    return F.shiftrightunsigned(hashed, 11) / F.lit(2.0**53)

@@ -12,6 +12,7 @@ from typing import TypeVar
 import horovod.torch as hvd
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
 from horovod.common.elastic import State
 from torch import nn
@@ -33,6 +34,8 @@ _CPU_CYCLE = "3"
 # Seconds between two looks at whether gradients have arrived. Horovod's own wait looks without pause: a rank that waits
 # takes computing time from the one it waits for, where both share a core or its threads need one.
 _LOOK_AGAIN = 0.0002
+# Seconds in which ranks must have ended after horovodrun was killed: it gives them five.
+_END_RANKS = 8.0
 
 
 def start() -> tuple[int, int]:
@@ -212,7 +215,7 @@ def launch(
 ) -> int:
     """Runs a command on every rank with horovodrun over Gloo, and waits for all.
 
-    The ranks end with this process, also where it is killed.
+    The ranks end with this process, also where it is killed, and where an exception, such as a signal's, ends the wait.
 
     Args:
         command: program and arguments, the same on every rank.
@@ -237,8 +240,24 @@ def launch(
         options += ["--min-np", str(elastic.min_ranks), "--max-np", str(elastic.max_ranks)]
         options += ["--host-discovery-script", elastic.discovery_script]
     run = [sys.executable, "-c", _HOROVODRUN, "--gloo", *options, *command]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1) as process:
+    # A session of its own: Ctrl-C reaches this process alone, which then ends the ranks.
+    with subprocess.Popen(
+        run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1, start_new_session=True
+    ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            on_line(line.rstrip("\n").partition(">:")[2] if line.startswith("[") else line.rstrip("\n"))
+        try:
+            for line in process.stdout:
+                on_line(line.rstrip("\n").partition(">:")[2] if line.startswith("[") else line.rstrip("\n"))
+        except BaseException:
+            _end_ranks(process)
+            raise
     return process.returncode
+
+
+def _end_ranks(horovodrun: subprocess.Popen[str]) -> None:
+    """Kills horovodrun; what runs its ranks ends them then, and is killed where it does not in good time."""
+    started = psutil.Process(horovodrun.pid).children(recursive=True)
+    horovodrun.kill()
+    _, alive = psutil.wait_procs(started, timeout=_END_RANKS)
+    for process in alive:
+        process.kill()

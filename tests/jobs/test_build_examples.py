@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from fold_oracle import collect, fold_of, midnight, payment, payments_frame
 from pyspark.sql import SparkSession
 
-from jobs import build_examples
+from jobs import build_examples, train_model
 from jobs.common import Job
 from lbsf.config import load_config
+from lbsf.examples import split_of
 from lbsf.schemas import EXAMPLES, FOLD_LOSS, LABELS, PAYMENTS
 from lbsf.tables import Warehouse
 
@@ -74,7 +76,8 @@ def test_examples_are_the_labels_folds_in_full_row_groups(
     assert main(overrides) == 0
     line = capsys.readouterr().out
     assert "in 300 | out 200 | train " in line
-    assert "out_of_time 100 (50.0 %) | left out 100 (50.0 %) | payments version 0 | labels version 0" in line
+    assert "out_of_time 100 (50.0 %) | left out 100 (50.0 %) | " in line
+    assert "| payments version 0 | labels version 0" in line
 
     found = collect(job.warehouse.read(EXAMPLES))
     expected = {
@@ -86,6 +89,9 @@ def test_examples_are_the_labels_folds_in_full_row_groups(
         expected[key] for key in sorted(expected)
     ]
     assert sum(row["payments_kept"] == 0 for row in found) == 20  # those who paid too late
+    # All payments were stored at once, months after the labels.
+    paid = sum(row["payments_kept"] + row["payments_dropped"] for row in found)
+    assert f"| ingested after the label's day {paid:,} (100.0 %) | " in line
     assert {row["split"] for row in found} == {"train", "validation", "test", "out_of_time"}
 
     loss = [row.asDict() for row in job.warehouse.read(FOLD_LOSS).collect()]
@@ -152,6 +158,12 @@ def with_payments(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory)
             "no label falls into the validation split",
             id="no validation",
         ),
+        pytest.param(
+            [(user, day, int(label and day < CUT), matured_on) for user, day, label, matured_on in users_labels(60)],
+            (),
+            "all 20 labels of the out_of_time split are 0: a model needs both defaults and non-defaults",
+            id="one class out of time",
+        ),
     ],
 )
 def test_a_refused_run_writes_nothing(
@@ -190,3 +202,39 @@ def test_a_missing_table_is_named(
     assert main(overrides) == 2
     assert f"table {missing} does not exist" in capsys.readouterr().err
     assert not job.warehouse.exists(EXAMPLES)
+
+
+def test_small_data_are_refused_with_shares_that_help(
+    job: Job, overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """354 labels, 30 of them bad, and by chance none of these among the validation users."""
+    default_shares = ("examples.validation_share=0.1", "examples.test_share=0.1", "examples.out_of_time_from=null")
+    day = START + timedelta(days=10)
+    users = [(f"user{n:03d}", day, 0, day) for n in range(354)]
+    config = load_config("conf/local.yaml", default_shares).examples
+    placed = split_of(job.spark.createDataFrame(users, LABELS.struct), config).collect()
+    bad = {row["user_id"] for row in [row for row in placed if row["split"] != "validation"][:30]}
+    labels = [(user, day, int(user in bad), day) for user, *_ in users]
+    write(job.spark, job.warehouse, labels, users_payments(354))
+
+    assert main(overrides, *default_shares) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "labels of the validation split are 0: a model needs both" in error
+    assert not job.warehouse.exists(EXAMPLES)
+    promised = re.findall(r"examples\.(\w+)_share=([\d.]+) would hold (\d+) defaults and (\d+) others", error)
+    assert [split for split, *_ in promised] == ["validation", "test"]
+    assert all(int(defaults) >= 5 for _, _, defaults, _ in promised)
+
+    # What the line promises is what comes of it, for train_model too.
+    remedy = [f"examples.{split}_share={share}" for split, share, *_ in promised]
+    assert main(overrides, *remedy, "examples.out_of_time_from=2025-12-01") == 0
+    printed = capsys.readouterr().out
+    found = job.warehouse.read(EXAMPLES).groupBy("split", "label").count().collect()
+    held = {(row["split"], row["label"]): row["count"] for row in found}
+    for split, _, defaults, others in promised:
+        assert (held[split, 1], held[split, 0]) == (int(defaults), int(others))
+    assert {split for split, _ in held} == {"train", "validation", "test"}
+    assert train_model._splits(job.warehouse.data_files(EXAMPLES, 0)).keys() == {"train", "validation", "test"}
+    # Enough to train, too little to rely on; and the test that was asked for is empty.
+    assert f"  validation holds {promised[0][2]} defaults and {promised[0][3]} others: with fewer than 30" in printed
+    assert "| out_of_time 0 (no label is observed from 2025-12-01 on) | " in printed

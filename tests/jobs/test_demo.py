@@ -211,6 +211,29 @@ def test_payments_without_labels_are_refused_before_anything_is_written(
     assert not root.exists()
 
 
+@pytest.mark.parametrize("conf", ["conf/local.yaml", "conf/databricks_dev.yaml", "conf/databricks_prod.yaml"])
+def test_the_simulated_out_of_time_day_stands_in_no_configuration(conf: str) -> None:
+    # Labels of one's own have other days: a simulated one would test on none of them, or train on none.
+    assert load_config(PROJECT / conf).examples.out_of_time_from is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "day"),
+    [
+        ([], date(2025, 7, 30)),
+        (["synthetic.start_on=2025-02-01"], date(2025, 8, 30)),
+        (["examples.out_of_time_from=2025-07-01"], date(2025, 7, 1)),
+        (["examples.out_of_time_from=null"], None),
+        # No earlier cohort is known by then: all would be tested on.
+        (["synthetic.observation_days=[180]", "synthetic.observation_shares=[1.0]"], None),
+        (["synthetic.observation_days=[190, 210]"], None),
+    ],
+)
+def test_the_last_simulated_cohort_is_out_of_time(settings: list[str], day: date | None) -> None:
+    job = Job(load_config(PROJECT / "conf/local.yaml", settings), "conf/local.yaml", settings)
+    assert demo._with_out_of_time(job).config.examples.out_of_time_from == day
+
+
 def test_a_model_starts_from_weights_that_were_trained_without_labels(ran: Ran) -> None:
     night = date(2025, 7, 1)
     overrides = [*ran.arguments[1::2], "pretraining.epochs=1", "training.pretrained=true"]

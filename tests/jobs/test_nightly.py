@@ -1,15 +1,20 @@
-"""Whole nights over a small simulated bank: the record, failures, catching up, two at once, a killed run."""
+"""Whole nights over a small simulated bank: the record, failures, catching up, two at once, runs that are ended."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import psutil
+import pyarrow.parquet as pq
 import pytest
 from fold_rows import FOLD
 from pyspark.sql import Row, SparkSession
@@ -21,6 +26,7 @@ from jobs.common import Job
 from lbsf.config import load_config
 from lbsf.errors import FindingError, InputError
 from lbsf.schemas import NIGHTLY_RUNS, SCORES
+from lbsf.tables.log import snapshot_files
 
 LAST = date(2025, 3, 2)  # the day after 60 days from 2025-01-01
 BANK = (
@@ -126,6 +132,94 @@ def test_two_at_once_are_refused(delivered: Path, champion_uri: str, capsys: pyt
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert nightly.main(["--as-of", str(LAST), *arguments]) == 2
     assert "another nightly run is at work here" in capsys.readouterr().err
+
+
+class Night:
+    """A night in a process of its own, with a process group of its own, as a shell would start it."""
+
+    def __init__(self, root: Path, uri: str, folder: Path):
+        arguments = [part for value in settings(root, uri) for part in ("--set", value)]
+        command = [sys.executable, str(PROJECT / "jobs/nightly.py"), "--as-of", str(LAST), *arguments]
+        self.root, self.errors = root, folder / "stderr"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(command, stdout=errors, stderr=errors, start_new_session=True)
+
+    def outcomes(self) -> dict[str, tuple[str, str | None]]:
+        """Outcome and message of each step, read without Spark."""
+        table = self.root / "tables" / "nightly_runs"
+        if not any(table.glob("_delta_log/*.json")):
+            return {}
+        (file,) = snapshot_files(str(table)) or [None]
+        rows = [] if file is None else pq.read_table(file.path, partitioning=None).to_pylist()
+        return {row["step"]: (row["outcome"], row["message"]) for row in rows}
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        """Returns as soon as it is so; fails where the night ends before."""
+        while not reached():
+            assert self.process.poll() is None, self.errors.read_text()
+            time.sleep(0.02)
+
+    def end(self, number: int, whole_group: bool = False, java: bool = False) -> tuple[int, list[str]]:
+        """Ends it, or its Spark process; its exit code and what it printed from then on. No process is left."""
+        started = psutil.Process(self.process.pid).children(recursive=True)
+        before = len(self.errors.read_text())
+        if java:
+            (spark,) = (child for child in started if child.name() == "java")
+            spark.send_signal(number)
+        elif whole_group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout=60)
+        _, alive = psutil.wait_procs(started, timeout=10)
+        assert alive == []
+        return code, self.errors.read_text()[before:].splitlines()
+
+
+def test_a_night_that_is_ended_says_so_and_is_finished_by_the_next_run(
+    delivered: Path, spark: SparkSession, champion_uri: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "warehouse"
+    root.mkdir()
+    (root / "raw").symlink_to(delivered / "raw")
+
+    # A scheduler ends it while Spark writes the payments.
+    night = Night(root, champion_uri, tmp_path)
+    night.wait_until((root / "tables" / "payments").exists)
+    code, lines = night.end(signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert lines == [f"nightly.py: ended by SIGTERM; night {LAST}: step ingest is on record as failed"]
+    assert night.outcomes() == {"ingest": ("failed", "Interrupted: ended by SIGTERM")}
+
+    # The machine takes Spark's memory while the payments are read again.
+    night = Night(root, champion_uri, tmp_path)
+    night.wait_until(lambda: night.outcomes()["ingest"][0] == "started")
+    code, lines = night.end(signal.SIGKILL, java=True)
+    assert code == 2
+    (line,) = lines
+    assert line.startswith("nightly.py: Spark's process ended by SIGKILL: where nobody ended it, the machine's memory")
+    assert "spark.driver_memory (2g)" in line and f"night {LAST}: step ingest is on record as failed" in line
+    outcome, message = night.outcomes()["ingest"]
+    assert outcome == "failed"
+    assert message is not None and message.startswith("SparkLostError: Spark's process ended by SIGKILL")
+
+    # Ctrl-C reaches every process of the terminal, here while Python computes for Spark.
+    night = Night(root, champion_uri, tmp_path)
+    night.wait_until(lambda: night.outcomes().get("score", ("",))[0] == "started")
+    mine = psutil.Process(night.process.pid)
+    night.wait_until(lambda: any("pyspark.daemon" in child.cmdline() for child in mine.children(recursive=True)))
+    code, lines = night.end(signal.SIGINT, whole_group=True)
+    assert code == 128 + signal.SIGINT
+    assert lines == [f"nightly.py: ended by SIGINT; night {LAST}: step score is on record as failed"]
+    assert night.outcomes()["score"] == ("failed", "Interrupted: ended by SIGINT")
+
+    job = job_over(root, champion_uri)
+    nightly.run(job, as_of=LAST)
+    found = records(job, LAST)
+    assert [(row["step"], row["outcome"]) for row in found] == [(step, "done") for step in STEPS]
+    assert [row["attempt"] for row in found] == [3, 1, 1, 2, 1, 1]
+    scores = job.warehouse.read(SCORES)
+    assert scores.count() == scores.select("user_id").distinct().count() > 50
 
 
 def test_a_killed_night_is_finished_by_the_next_run(

@@ -1,9 +1,10 @@
-"""train_model, killed while it trains, and run again."""
+"""train_model, killed and ended by a signal while it trains, and run again."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from datetime import date
@@ -31,6 +32,27 @@ def arguments(root: Path) -> list[str]:
     return [*values, *(f"fold.{name}={getattr(FOLD, name)}" for name in same)]
 
 
+def ended(command: list[str], at: str, number: int) -> tuple[int, str]:
+    """Sends a signal to train_model when it prints a line; its exit code and standard error. No process is left."""
+    script = str(PROJECT / "jobs/train_model.py")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+    job = subprocess.Popen([sys.executable, script, *command], stdout=pipe, stderr=pipe, text=True, env=environment)
+    assert job.stdout is not None
+    try:
+        assert any(line.startswith(at) for line in job.stdout)
+        started = psutil.Process(job.pid).children(recursive=True)
+        assert any("jobs.train_rank" in process.cmdline() for process in started)
+        job.send_signal(number)
+        _, errors = job.communicate(timeout=60)
+    finally:
+        job.kill()
+        job.wait()
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
+    return job.returncode, errors
+
+
 def test_a_killed_train_model_goes_on_when_it_is_run_again(
     tmp_path: Path, spark: SparkSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,19 +67,14 @@ def test_a_killed_train_model_goes_on_when_it_is_run_again(
     job.warehouse.overwrite(EXAMPLES, frame, row_group_rows=32)
 
     command = [part for value in settings for part in ("--set", value)]
-    script = str(PROJECT / "jobs/train_model.py")
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    killed = subprocess.Popen([sys.executable, script, *command], stdout=subprocess.PIPE, text=True, env=environment)
-    assert killed.stdout is not None
-    try:
-        # Once the second epoch is there, the first one's checkpoint is.
-        assert any(line.startswith("  epoch 2 ") for line in killed.stdout)
-        started = psutil.Process(killed.pid).children(recursive=True)
-    finally:
-        killed.kill()
-        killed.wait()
-    _, alive = psutil.wait_procs(started, timeout=30)
-    assert alive == []
+    # Once the second epoch is there, the first one's checkpoint is.
+    code, _ = ended(command, "  epoch 2 ", signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    # A scheduler ends what goes on from it.
+    code, errors = ended(command, "  goes on in epoch ", signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert errors.splitlines()[-1] == "train_model.py: ended by SIGTERM"
+    assert "Traceback" not in errors
     (folder,) = (tmp_path / "training").iterdir()
     run_id = (folder / "mlflow_run").read_text(encoding="utf-8")
     assert job.tracker.find(CHALLENGER) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -140,18 +141,21 @@ def test_the_limit_of_a_silence_reaches_all_ranks() -> None:
     assert [line for line in lines if line.startswith("limit")] == ["limit 77"] * 2
 
 
-def test_the_ranks_end_with_the_job_that_started_them() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_ranks_end_with_the_job_that_started_them(number: signal.Signals) -> None:
     forever = "print('here', flush=True); import threading; threading.Event().wait()"
     script = (
         "import sys; from lbsf.training.distributed import launch; "
         f"launch([sys.executable, '-c', {forever!r}], 2, None, lambda line: print(line, flush=True))"
     )
-    job = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    job = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert job.stdout is not None
     try:
         assert [job.stdout.readline(), job.stdout.readline()] == ["here\n", "here\n"]
         started = psutil.Process(job.pid).children(recursive=True)
         assert len(started) >= 3  # horovodrun and two ranks
+        job.send_signal(number)
+        job.wait(timeout=30)
     finally:
         job.kill()
         job.wait()

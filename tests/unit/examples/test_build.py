@@ -6,12 +6,23 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from fold_oracle import AS_OF, FOLD, USERS, fold_of, payments_frame, payments_strategy
+from fold_oracle import (
+    AS_OF,
+    DAY,
+    FOLD,
+    MICROSECOND,
+    USERS,
+    fold_of,
+    midnight,
+    payment,
+    payments_frame,
+    payments_strategy,
+)
 from hypothesis import HealthCheck, given, settings
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lbsf.examples import build_examples, row_group_users
+from lbsf.examples import build_examples, ingested_late, row_group_users
 from lbsf.examples.build import ROW_GROUPS_PER_FILE
 
 Row = dict[str, Any]
@@ -68,3 +79,25 @@ def test_small_train_splits_get_smaller_row_groups(train_labels: int, ranks: int
 def test_unused_users_are_no_examples(spark: SparkSession) -> None:
     labels = spark.createDataFrame([(user, AS_OF, 0, date(2025, 8, 1), None) for user in USERS], LABELS_AND_SPLIT)
     assert build_examples(payments_frame(spark, []), labels, FOLD, 2, partitions=2).collect() == []
+
+
+def test_payments_that_were_stored_after_their_labels_day_are_counted(spark: SparkSession) -> None:
+    end, later = midnight(AS_OF), AS_OF + timedelta(days=2)
+    inside = end - DAY
+    stored = [
+        ("a", inside, end),  # stored on the label's day: the night as of that day knew it
+        ("a", inside, end + DAY - MICROSECOND),
+        ("a", inside, end + DAY),  # late for the first label, in time for the second
+        ("a", inside, end + 3 * DAY),  # late for both
+        ("a", end, end + 3 * DAY),  # behind the first label's window
+        ("a", end - 60 * DAY, end + 3 * DAY),  # before the windows
+        ("b", inside, end + 3 * DAY),  # of a label that is left out
+        ("c", inside, end + 3 * DAY),  # of nobody's label
+    ]
+    rows = [
+        payment(number, user, paid_at, ingested_at=ingested_at)
+        for number, (user, paid_at, ingested_at) in enumerate(stored)
+    ]
+    labels = [("a", AS_OF, 0, later, "train"), ("a", later, 0, later, "test"), ("b", AS_OF, 0, later, None)]
+    frame = spark.createDataFrame(labels, LABELS_AND_SPLIT)
+    assert ingested_late(payments_frame(spark, rows), frame, 5, (AS_OF, later)) == 4
