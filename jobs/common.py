@@ -101,10 +101,24 @@ class Job:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Summary]:
-        """Times one step and prints its summary line when it ends well."""
+        """Times one step and prints its summary line when it ends well.
+
+        Raises:
+            InputError: the storage failed the step: a full disk, a missing or damaged file, no right to write.
+        """
         summary = Summary(name)
         started = time.monotonic()
-        yield summary
+        try:
+            yield summary
+        except (UserError, FindingError):
+            raise
+        except Exception as error:
+            from lbsf.tables import explain
+
+            line = explain(error, str(self.root))
+            if line is None:
+                raise
+            raise InputError(line) from error
         summary.seconds = time.monotonic() - started
         print(summary, flush=True)
 

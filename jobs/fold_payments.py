@@ -11,8 +11,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
@@ -21,7 +23,7 @@ from lbsf.errors import InputError
 from lbsf.folding import fold_loss, fold_payments, user_bucket_of
 from lbsf.schemas import FOLD_LOSS, FOLDS, PAYMENTS
 from lbsf.session import settings_of
-from lbsf.tables import FoldRun, Warehouse, fold_files, no_payments, paid_days, stored_specs
+from lbsf.tables import UP_TO_DATE, FoldRun, Warehouse, fold_files, no_payments, paid_days, stored_specs
 
 _DAY = timedelta(days=1)
 
@@ -45,10 +47,15 @@ def run(job: Job, *, as_of: Sequence[date], full: bool = False) -> Summary:
         _check_spec(warehouse, config)
         fold = fold_through_spark if config.through_spark else partial(fold_files, full=full)
         done = fold(warehouse, days, config, payments_version)
-        if done.way != "up to date":
+        if done.way != UP_TO_DATE:
             _write_loss(warehouse, days, done.folds_version)
             summary.rows_in = done.payments
             summary.details = {"merchants": done.merchants, "payments dropped": done.payments_dropped}
+            if len(days) > 1:
+                summary.details["payments in windows"] = done.in_windows
+        elif not _has_loss(warehouse, days, done.folds_version):
+            # An earlier run was ended between its two commits.
+            _write_loss(warehouse, days, done.folds_version)
         summary.rows_out = done.users
         summary.details |= {
             "way": done.way,
@@ -65,8 +72,11 @@ def fold_through_spark(
     """Folds as `fold_files` does, with all rows passing through Spark and always in full."""
     buckets = warehouse.storage.user_buckets
     payments = warehouse.read(PAYMENTS, payments_version)
-    for as_of in days:
-        inside = F.col("paid_on").between(F.lit(as_of - timedelta(days=config.window_days)), F.lit(as_of - _DAY))
+    windows = [
+        F.col("paid_on").between(F.lit(as_of - timedelta(days=config.window_days)), F.lit(as_of - _DAY))
+        for as_of in days
+    ]
+    for as_of, inside in zip(days, windows, strict=True):
         if payments.where(inside).isEmpty():
             raise no_payments(as_of, config.window_days)
     folds = (
@@ -85,14 +95,34 @@ def fold_through_spark(
     ).first()
     assert counts is not None  # An aggregate without groups has one row.
     users, merchants, kept, dropped = map(int, counts)
-    return FoldRun("through Spark", users, merchants, kept + dropped, dropped, 0, version)
+    once = kept + dropped if len(days) == 1 else payments.where(reduce(or_, windows)).count()
+    return FoldRun("through Spark", users, merchants, once, kept + dropped, dropped, 0, version)
 
 
 def _write_loss(warehouse: Warehouse, days: Sequence[date], folds_version: int) -> None:
     folds = warehouse.read(FOLDS, folds_version)
-    for as_of in days:
-        loss = fold_loss(folds.where(F.col("as_of") == F.lit(as_of)), FOLDS.name, as_of, folds_version)
-        warehouse.replace_part(FOLD_LOSS, loss.coalesce(1), {"of_table": FOLDS.name, "as_of": as_of.isoformat()})
+    loss = reduce(
+        DataFrame.unionByName,
+        (fold_loss(folds.where(F.col("as_of") == F.lit(day)), FOLDS.name, day, folds_version) for day in days),
+    )
+    part = {"of_table": FOLDS.name, "as_of": [day.isoformat() for day in days]}
+    warehouse.replace_part(FOLD_LOSS, loss.coalesce(1), part)
+
+
+def _has_loss(warehouse: Warehouse, days: Sequence[date], folds_version: int) -> bool:
+    """Whether fold_loss holds what these days' folds dropped, and is known in SQL as they are."""
+    for table in (FOLDS, FOLD_LOSS):
+        if not warehouse.exists(table):
+            return False
+        warehouse.register(table)
+    stored = warehouse.read(FOLD_LOSS).where((F.col("of_table") == FOLDS.name) & F.col("as_of").isin(list(days)))
+    counted = dict(stored.groupBy("as_of").agg(F.min("table_version")).collect())
+    return all(
+        counted.get(day) is not None
+        and counted[day] <= folds_version
+        and not warehouse.part_changed(FOLDS, {"as_of": day.isoformat()}, counted[day], folds_version)
+        for day in days
+    )
 
 
 def _check_days(paid: tuple[date, date], days: Sequence[date]) -> None:

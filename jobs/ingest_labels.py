@@ -26,21 +26,26 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
         path: read this instead of the mapping's path.
 
     Raises:
-        UserError: the mapping or the source is missing, empty or unfit; nothing is written then.
+        UserError: the mapping or the source is missing, empty or unfit; nothing is written then. Or another job stored
+            labels meanwhile, which these were not compared with.
     """
     with job.step("ingest_labels") as summary:
         mapping = load_mapping(source, LABELS)
         received = Received(mapping.name, datetime.now(UTC), uuid.uuid4().hex)
         origin = f"{source}: {path or mapping.path}"
         rows = read_source(job.spark, mapping, job.config.storage.root, path)
-        known = job.warehouse.read(LABELS) if job.warehouse.exists(LABELS) else None
+        seen = job.warehouse.version(LABELS) if job.warehouse.exists(LABELS) else -1
+        known = None if seen < 0 else job.warehouse.read(LABELS, seen)
         checked = check_labels(rows, known)
         counts = count_rows(checked, origin=origin, day="observed_on", key="user_id")
 
         if counts.refused or not job.warehouse.exists(LABELS_QUARANTINE):
             job.warehouse.insert_new(LABELS_QUARANTINE, refused(checked, received), LABELS_QUARANTINE.key)
+        else:
+            # A run may have been killed between the table's first commit and this.
+            job.warehouse.register(LABELS_QUARANTINE)
         labels = accepted(checked, LABELS, earliest="matured_on")
-        stored = job.warehouse.insert_new(LABELS, labels, LABELS.key)
+        stored = job.warehouse.insert_new(LABELS, labels, LABELS.key, seen=seen)
 
         summary.rows_in, summary.rows_out, summary.quarantined = counts.rows, stored, counts.refused
         summary.details["duplicates"] = counts.rows - counts.refused - stored

@@ -39,6 +39,9 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
         # Quarantine first: where the second write fails, the next run finds both as they should be.
         if counts.refused or not job.warehouse.exists(PAYMENTS_QUARANTINE):
             job.warehouse.insert_new(PAYMENTS_QUARANTINE, refused(checked, received), PAYMENTS_QUARANTINE.key)
+        else:
+            # A run may have been killed between the table's first commit and this.
+            job.warehouse.register(PAYMENTS_QUARANTINE)
         payments = accepted(checked, PAYMENTS, earliest="paid_at")
         stored = job.warehouse.insert_new(PAYMENTS, payments, PAYMENTS.key, within=counts.key_range)
 

@@ -20,7 +20,7 @@ from jobs.common import Job, Summary, alone, day, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES, FOLDS
-from lbsf.tables import DataFile, spec_of, stored_specs
+from lbsf.tables import DataFile, require_readable, spec_of, stored_specs
 
 if TYPE_CHECKING:
     from lbsf.evaluation.metrics import Floats
@@ -96,7 +96,7 @@ def _teacher_says(job: Job, plan: TrainingPlan, tracked: Run) -> dict[str, Float
     from lbsf.loading.petastorm_reader import every_user_once
 
     version = job.warehouse.version(EXAMPLES)
-    examples = [file for file in job.warehouse.data_files(EXAMPLES, version) if file.rows]
+    examples = [file for file in job.warehouse.readable_files(EXAMPLES, version) if file.rows]
     tracked.params({"examples_version": version})
     labelled = {
         name: [file.path for file in examples if file.partition["split"] == name] for name in ("train", "validation")
@@ -145,9 +145,10 @@ def _splits(files: Sequence[DataFile], as_of: Sequence[date], spec: str) -> dict
     missing = nights - {str(file.partition["as_of"]) for file in wanted}
     if missing:
         raise InputError(f"table folds has no folds as of {min(missing)}: run fold_payments --as-of {min(missing)}")
-    specs = stored_specs(wanted)
-    if specs != {spec}:
-        raise InputError(f"table folds holds {', '.join(sorted(specs))}, the configuration says {spec}: fold again")
+    require_readable(wanted)
+    others = stored_specs(wanted) - {spec}
+    if others:
+        raise InputError(f"table folds holds {', '.join(sorted(others))}, the configuration says {spec}: fold again")
     buckets = sorted({int(file.partition["user_bucket"] or 0) for file in wanted})
     if len(buckets) < 2:
         raise InputError("all folds lie in one user bucket: pretraining needs a second one to validate on")

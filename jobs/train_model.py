@@ -16,11 +16,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.common import Job, Summary, alone, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
+from lbsf.parquet import reading
 from lbsf.schemas import EXAMPLES
 from lbsf.tables import DataFile
 
@@ -63,7 +65,7 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
         # A store that cannot be reached is found out here, before hours of training.
         tracker = job.tracker
         version = job.warehouse.version(EXAMPLES)
-        splits = _splits(job.warehouse.data_files(EXAMPLES, version))
+        splits = _splits(job.warehouse.readable_files(EXAMPLES, version))
         # Found out here, before any rank is started.
         training = job.config.training
         require_row_groups(splits["train"][0], training.elastic.max_ranks if training.elastic else training.ranks)
@@ -133,15 +135,18 @@ def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
     for name in dict.fromkeys(("train", "validation", *splits)):
         if name not in splits:
             raise InputError(f"table examples has no {name} split: build examples from more labels")
-        labels = np.concatenate(
-            [pq.read_table(p, columns=["label"], partitioning=None)["label"] for p in splits[name][0]]
-        )
+        labels = np.concatenate([_labels(path) for path in splits[name][0]])
         if len(np.unique(labels)) < 2:
             raise InputError(
                 f"table examples, split {name}: all {len(labels):,} labels are {labels[0]}; "
                 "both classes are needed: build examples from more labels"
             )
     return splits
+
+
+def _labels(path: str) -> pa.ChunkedArray:
+    with reading(path):
+        return pq.read_table(path, columns=["label"], partitioning=None)["label"]
 
 
 def _pretrained(job: Job) -> Start:
@@ -155,7 +160,6 @@ def _pretrained(job: Job) -> Start:
 
 def _thin_file(paths: Sequence[str], scoring: ScoringConfig) -> ThinFile:
     """What the model will say of users with too little history, from the training labels."""
-    import pyarrow as pa
 
     from lbsf.training.thin_files import thin_file_of
 

@@ -41,7 +41,7 @@ def run(job: Job) -> Summary:
         if today == challenger.version:
             raise InputError(f"challenger version {today} is the champion already: run promote_model.py")
         version = job.warehouse.version(EXAMPLES)
-        split, files = _held_out(job.warehouse.data_files(EXAMPLES, version))
+        split, files = _held_out(job.warehouse.readable_files(EXAMPLES, version))
         paths, users = [file.path for file in files], sum(file.rows for file in files)
         rows = list(every_user_once(paths, shard=0, shards=1, batch_users=job.config.training.batch_users))
         if sum(map(len, rows)) != users:

@@ -270,7 +270,7 @@ def _rewrite(item: tuple[str, Task, str | None]) -> None:
     pa.set_io_thread_count(1)
     config = load_config(PROJECT / "conf/local.yaml", (*CAPS, "fold.row_group_users=2048")).fold
     as_of = date.fromisoformat(task.as_of)
-    work = fold_task.FoldTask(task.out, int(bucket or 0), task.buckets, (), (as_of,), None, 1, config)
+    work = fold_task.FoldTask(task.out, "bench", int(bucket or 0), task.buckets, (), (as_of,), None, 1, config)
     folds = pq.read_table(path, use_threads=False, partitioning=None).drop(["payments_version"])
     # The product's own writer, which takes folds with their day.
     fold_task._write(work, as_of, folds.append_column("as_of", pa.nulls(folds.num_rows)), 0)

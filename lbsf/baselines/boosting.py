@@ -15,6 +15,7 @@ from lbsf.baselines.aggregates import Vocabulary, aggregate_features
 from lbsf.errors import InputError
 from lbsf.folds.packed import LIST_COLUMNS, PackedFolds
 from lbsf.folds.views import View
+from lbsf.parquet import reading
 
 Floats = npt.NDArray[np.float64]
 
@@ -130,8 +131,9 @@ def probabilities_by_split(
 def read_folds(paths: Sequence[str], view: View = WHOLE) -> Iterator[PackedFolds]:
     """Labelled folds of Parquet files of the examples table, in their order, as the view shows them."""
     for path in paths:
-        for rows in pq.ParquetFile(path).iter_batches(columns=["as_of", *LIST_COLUMNS, "label"]):
-            yield view.of(PackedFolds.from_arrow(rows))
+        with reading(path):
+            for rows in pq.ParquetFile(path).iter_batches(columns=["as_of", *LIST_COLUMNS, "label"]):
+                yield view.of(PackedFolds.from_arrow(rows))
 
 
 def _features(folds: Sequence[PackedFolds], vocabulary: Vocabulary) -> tuple[npt.NDArray[np.float32], list[str]]:

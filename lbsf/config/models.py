@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 # Every name from configuration that reaches SQL is held to this form.
 Identifier = Annotated[str, StringConstraints(max_length=127, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -39,6 +40,18 @@ class StorageConfig(Section):
         "memory. Fixed once payments are stored"
     )
     history_days: Days = Field(description="days for which Delta keeps what is needed to read an old version")
+
+    @field_validator("root")
+    @classmethod
+    def _shown_as_files(cls, root: str) -> str:
+        """Locks, reports, folds and training files are written by path, so the storage must be mounted."""
+        scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(?=/)", root)
+        if scheme and not root.startswith(("dbfs:/", "file:///")):
+            raise ValueError(
+                f"storage of the kind {scheme[0]} is not supported: mount it and give its folder, "
+                "which may be written as file:///FOLDER or dbfs:/FOLDER"
+            )
+        return root
 
 
 class SparkConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -22,10 +22,11 @@ from numpy.typing import NDArray  # noqa: E402
 
 from lbsf.config.models import FoldConfig  # noqa: E402
 from lbsf.errors import InputError  # noqa: E402
-from lbsf.folding.cut import fold_days  # noqa: E402
+from lbsf.folding.cut import DAY_US, day_number, fold_days  # noqa: E402
 from lbsf.folding.hashing import user_bucket  # noqa: E402
 from lbsf.folding.night import next_folds  # noqa: E402
 from lbsf.folding.rows import PAYMENT_COLUMNS, TEXT_COLUMNS, PaymentRows  # noqa: E402
+from lbsf.parquet import UNREADABLE, reading  # noqa: E402
 from lbsf.tables.log import NewFile  # noqa: E402
 
 _DAY = timedelta(days=1)
@@ -41,12 +42,14 @@ class PaymentFile(NamedTuple):
         month: the file's paid_month.
         first: paid_on of its earliest payment.
         last: paid_on of its latest.
+        size: bytes.
     """
 
     path: str
     month: date
     first: date
     last: date
+    size: int
 
 
 class LastNight(NamedTuple):
@@ -71,6 +74,7 @@ class FoldTask:
 
     Attributes:
         root: folder of the folds table.
+        run_id: letters and digits of the run, in the names of its files.
         bucket: whose folds.
         buckets: storage.user_buckets.
         payments: the bucket's files that may hold payments of the windows.
@@ -81,6 +85,7 @@ class FoldTask:
     """
 
     root: str
+    run_id: str
     bucket: int
     buckets: int
     payments: tuple[PaymentFile, ...]
@@ -97,15 +102,22 @@ class FoldedDay(NamedTuple):
     as_of: date
     merchants: int
     payments: int
+    payments_once: int  # of these, in the window of no earlier day of the task
     payments_dropped: int
     refolded: int
+
+
+class LastNightError(Exception):
+    """A file of the folds to go on from is missing or cannot be read: a full fold needs none of them."""
 
 
 def fold_bucket(task: FoldTask) -> list[FoldedDay]:
     """Folds one bucket and writes a file a day; nothing of the table changes until these are committed.
 
     Raises:
-        InputError: payments that no fold may hold, or that stand in another part of the table.
+        InputError: payments that no fold may hold, that stand in another part of the table, or whose file cannot be
+            read.
+        LastNightError: see there.
     """
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
@@ -114,11 +126,24 @@ def fold_bucket(task: FoldTask) -> list[FoldedDay]:
         first, end = min(task.as_ofs) - timedelta(days=config.window_days), max(task.as_ofs)
         rows = _read_ordered(task, [(file, first, end) for file in task.payments])
         return [
-            _write(task, day, folds, 0)
-            for day, folds in zip(task.as_ofs, fold_days(rows, task.as_ofs, config), strict=True)
+            _write(task, day, folds, 0, once)
+            for day, folds, once in zip(
+                task.as_ofs, fold_days(rows, task.as_ofs, config), _counted_once(rows, task), strict=True
+            )
         ]
     folds, refolded = _from_last_night(task, task.last_night)
     return [_write(task, task.as_ofs[0], folds, refolded)]
+
+
+def _counted_once(rows: PaymentRows, task: FoldTask) -> list[int]:
+    """Payments of each day's window that lie in no earlier day's."""
+    counts, counted_until = [], task.as_ofs[0] - timedelta(days=task.config.window_days)
+    for as_of in task.as_ofs:
+        begin = max(counted_until, as_of - timedelta(days=task.config.window_days))
+        inside = (rows.paid_us >= day_number(begin) * DAY_US) & (rows.paid_us < day_number(as_of) * DAY_US)
+        counts.append(int(inside.sum()))
+        counted_until = as_of
+    return counts
 
 
 def _from_last_night(task: FoldTask, last: LastNight) -> tuple[pa.Table, int]:
@@ -132,7 +157,10 @@ def _from_last_night(task: FoldTask, last: LastNight) -> tuple[pa.Table, int]:
     def payments_of(users: pa.StringArray) -> PaymentRows:
         return _read_ordered(task, [(file, begin, as_of) for file in task.payments], users)
 
-    tables = [pq.read_table(path, use_threads=False, partitioning=None) for path in last.files]
+    try:
+        tables = [pq.read_table(path, use_threads=False, partitioning=None) for path in last.files]
+    except UNREADABLE as error:
+        raise LastNightError from error
     folds = pa.concat_tables(tables).sort_by("user_id") if len(tables) > 1 else tables[0]
     return next_folds(folds, arrived, last.changed_users, payments_of, as_of, task.config)
 
@@ -161,8 +189,9 @@ def _read_ordered(
 
 
 def _read(file: PaymentFile, columns: Sequence[str]) -> pa.Table:
-    parquet = pq.ParquetFile(file.path, read_dictionary=list(TEXT_COLUMNS))
-    table = parquet.read(list(columns), use_threads=False).select(list(columns))
+    with reading(file.path):
+        parquet = pq.ParquetFile(file.path, read_dictionary=list(TEXT_COLUMNS))
+        table = parquet.read(list(columns), use_threads=False).select(list(columns))
     if "paid_at" not in columns:
         return table
     # Spark's older files hold nanoseconds.
@@ -212,18 +241,31 @@ def _check_users(rows: PaymentRows, task: FoldTask) -> None:
         )
 
 
-def _write(task: FoldTask, as_of: date, folds: pa.Table, refolded: int) -> FoldedDay:
-    """The folds of one day as a file of near equal row groups."""
-    totals = (
-        int(pc.sum(folds["merchants_kept"]).as_py() or 0),
-        int(pc.sum(folds["payments_kept"]).as_py() or 0) + int(pc.sum(folds["payments_dropped"]).as_py() or 0),
-        int(pc.sum(folds["payments_dropped"]).as_py() or 0),
-    )
+def new_files(task: FoldTask) -> Iterator[Path]:
+    """The files that the attempts at a task have left so far."""
+    for as_of in task.as_ofs:
+        yield from Path(task.root, _folder(task, as_of)).glob(f"{_stem(task)}*")
+
+
+def _folder(task: FoldTask, as_of: date) -> str:
+    return f"as_of={as_of.isoformat()}/user_bucket={task.bucket}"
+
+
+def _stem(task: FoldTask) -> str:
+    return f"part-{task.bucket:05d}-{task.run_id}-"
+
+
+def _write(task: FoldTask, as_of: date, folds: pa.Table, refolded: int, once: int | None = None) -> FoldedDay:
+    """The folds of one day as a file of near equal row groups; `once`: its payments_once, None: all."""
+    dropped = int(pc.sum(folds["payments_dropped"]).as_py() or 0)
+    payments = int(pc.sum(folds["payments_kept"]).as_py() or 0) + dropped
+    merchants = int(pc.sum(folds["merchants_kept"]).as_py() or 0)
+    totals = (merchants, payments, payments if once is None else once, dropped)
     if not folds.num_rows:
         return FoldedDay(None, as_of, *totals, refolded)
     partition = {"as_of": as_of.isoformat(), "user_bucket": str(task.bucket)}
-    folder = "/".join(f"{name}={value}" for name, value in partition.items())
-    name = f"{folder}/part-{task.bucket:05d}-{uuid.uuid4()}.zstd.parquet"
+    # Of its own for each attempt: Spark may make two of a task.
+    name = f"{_folder(task, as_of)}/{_stem(task)}{uuid.uuid4().hex[:8]}.zstd.parquet"
     path = Path(task.root, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     constants = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,13 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from lbsf.errors import InputError
+from lbsf.parquet import damaged
 from lbsf.schemas import TableSchema
+from lbsf.tables.faults import conflict, explain, is_conflict
+
+# A Parquet file begins and ends with it.
+_MAGIC = b"PAR1"
+_COMMIT = re.compile(r"\d{20}\.json")
 
 
 class DataFile(NamedTuple):
@@ -25,6 +33,7 @@ class DataFile(NamedTuple):
         partition: value of each partition column, as text.
         low: smallest value of each column that has statistics, as the log states it.
         high: largest value.
+        size: bytes, as the log states it.
     """
 
     path: str
@@ -32,6 +41,30 @@ class DataFile(NamedTuple):
     partition: dict[str, str | None]
     low: dict[str, Any]
     high: dict[str, Any]
+    size: int = 0
+
+    def problem(self) -> str | None:
+        """What is wrong with the file, as far as its size and its ends tell; None: nothing."""
+        try:
+            with Path(self.path).open("rb") as file:
+                begin = file.read(len(_MAGIC))
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(size - len(_MAGIC), 0))
+                end = file.read()
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        if self.size and size != self.size:
+            return f"is damaged ({size:,} of {self.size:,} bytes)"
+        return None if begin == end == _MAGIC else "is damaged (no Parquet file)"
+
+
+def require_readable(files: Iterable[DataFile]) -> None:
+    """Raises InputError where a file is missing or damaged, as far as DataFile.problem tells."""
+    for file in files:
+        if problem := file.problem():
+            raise InputError(damaged(file.path, problem))
 
 
 class Changes(NamedTuple):
@@ -57,8 +90,62 @@ class NewFile(NamedTuple):
 
 
 def is_table(root: str) -> bool:
-    """Whether a folder is a Delta table; Spark's own question takes seconds where it is the first."""
-    return bool(DeltaTable.is_deltatable(root))
+    """Whether a folder is a Delta table; Spark's own question takes seconds where it is the first.
+
+    Raises:
+        InputError: a commit that the newest version is made from is missing, empty or cut off.
+    """
+    if not DeltaTable.is_deltatable(root):
+        return False
+    _check_log(root)
+    return True
+
+
+def _check_log(root: str) -> None:
+    """Refuses a log whose newest version readers would not agree on.
+
+    Spark and deltalake read past an empty commit, and deltalake past a missing first one, as if nothing had been
+    written there.
+    """
+    names = [path.name for path in Path(root, "_delta_log").iterdir()]
+    checkpoints = [int(name[:20]) for name in names if ".checkpoint." in name and name[:20].isdigit()]
+    first = max(checkpoints, default=-1) + 1
+    newest = max((int(name[:20]) for name in names if _COMMIT.fullmatch(name)), default=-1)
+    for version in range(first, newest + 1):
+        commit = _commit(root, version)
+        problem = _commit_problem(commit)
+        if problem is None:
+            continue
+        remedy = "restore it from a copy"
+        if version == newest:
+            remedy += ", or remove it and run the job again that wrote it"
+        raise InputError(f"table {Path(root).name}: commit {commit} {problem}; {remedy} (docs/operations.md)")
+
+
+def _commit(root: str, version: int) -> Path:
+    return Path(root, "_delta_log", f"{version:020d}.json")
+
+
+def _actions(root: str, version: int) -> list[dict[str, Any]] | None:
+    """What a commit did; None where it is gone or cannot be read."""
+    commit = _commit(root, version)
+    if _commit_problem(commit) is not None:
+        return None
+    return [json.loads(line) for line in commit.read_text(encoding="utf-8").splitlines()]
+
+
+def _commit_problem(commit: Path) -> str | None:
+    try:
+        content = commit.read_bytes().rstrip()
+    except FileNotFoundError:
+        return "is missing"
+    if not content:
+        return "is empty"
+    try:
+        json.loads(content.rsplit(b"\n", 1)[-1])
+    except ValueError:
+        return "is cut off"
+    return None
 
 
 def newest_version(root: str) -> int:
@@ -67,15 +154,22 @@ def newest_version(root: str) -> int:
 
 
 def create_table(root: str, table: TableSchema, properties: Mapping[str, str]) -> None:
-    """Makes an empty table as Spark would: its columns may be null for Delta."""
+    """Makes an empty table as Spark would: its columns may be null for Delta.
+
+    Raises:
+        InputError: another writer made it meanwhile, or the storage does not take it.
+    """
     fields = [{**field, "nullable": True} for field in table.struct.jsonValue()["fields"]]
-    DeltaTable.create(
-        root,
-        Schema.from_json(json.dumps({"type": "struct", "fields": fields})),
-        mode="error",
-        partition_by=list(table.partition_by),
-        configuration=dict(properties),
-    )
+    try:
+        DeltaTable.create(
+            root,
+            Schema.from_json(json.dumps({"type": "struct", "fields": fields})),
+            mode="error",
+            partition_by=list(table.partition_by),
+            configuration=dict(properties),
+        )
+    except Exception as error:
+        raise _refusal(root, error) from error
 
 
 def snapshot_files(root: str, version: int | None = None) -> list[DataFile]:
@@ -93,6 +187,7 @@ def snapshot_files(root: str, version: int | None = None) -> list[DataFile]:
             {name: None if of[number] is None else str(of[number]) for name, of in partition.items()},
             {name: of[number] for name, of in low.items()},
             {name: of[number] for name, of in high.items()},
+            int(columns["size_bytes"][number]),
         )
         for number, path in enumerate(columns["path"])
     ]
@@ -106,10 +201,9 @@ def changes(root: str, after: int, until: int) -> Changes | None:
     """
     found = Changes([], [])
     for version in range(after + 1, until + 1):
-        commit = Path(root, "_delta_log", f"{version:020d}.json")
-        if not commit.exists():
+        actions = _actions(root, version)
+        if actions is None:
             return None
-        actions = [json.loads(line) for line in commit.read_text(encoding="utf-8").splitlines()]
         if any(action.get("remove", {}).get("dataChange") for action in actions):
             found.rewriting.append(version)
             continue
@@ -122,9 +216,9 @@ def changes(root: str, after: int, until: int) -> Changes | None:
 
 
 def replace_files(
-    root: str, new: Iterable[NewFile], old: Sequence[DataFile], *, at_version: int, made_from: dict[str, int]
+    root: str, new: Sequence[NewFile], old: Sequence[DataFile], *, at_version: int, made_from: dict[str, int]
 ) -> int:
-    """Puts `new` files in the place of `old` ones, in one commit.
+    """Puts `new` files in the place of `old` ones, in one commit; where it fails, the new files are removed.
 
     Args:
         root: the table's folder.
@@ -137,7 +231,7 @@ def replace_files(
         The new version.
 
     Raises:
-        InputError: another writer of these files was faster; nothing is written.
+        InputError: another writer of these files was faster, or the storage does not take the commit.
     """
     table = DeltaTable(root, version=at_version)
     actions: list[Any] = [
@@ -167,10 +261,36 @@ def replace_files(
             commit_properties=properties,
         )
     except Exception as error:
-        raise InputError(
-            f"{Path(root).name}: another job wrote the table meanwhile; run this again ({error})"
-        ) from error
+        # What follows a commit (a checkpoint) may fail when the commit itself is made.
+        if not _holds(root, new):
+            for file in new:
+                Path(root, file.path).unlink(missing_ok=True)
+            raise _refusal(root, error) from error
     return int(DeltaTable(root).version())
+
+
+def _holds(root: str, files: Sequence[NewFile]) -> bool:
+    stored = set(DeltaTable(root).get_add_actions(flatten=True)["path"].to_pylist())
+    return bool(files) and all(file.path in stored for file in files)
+
+
+def part_changed(root: str, part: Mapping[str, str], after: int, until: int) -> bool:
+    """Whether the commits `after` + 1 to `until` changed files of a partition; true where one of them is gone.
+
+    Args:
+        root: the table's folder.
+        part: the partition, the value of some of its columns as text.
+        after: a version.
+        until: a later one.
+    """
+    for version in range(after + 1, until + 1):
+        actions = _actions(root, version)
+        if actions is None:
+            return True
+        touched = (action.get("add") or action.get("remove") or {} for action in actions)
+        if any(part.items() <= values.items() for one in touched if (values := one.get("partitionValues"))):
+            return True
+    return False
 
 
 def _added(root: str, action: dict[str, Any]) -> DataFile:
@@ -182,4 +302,13 @@ def _added(root: str, action: dict[str, Any]) -> DataFile:
         action["partitionValues"],
         stats.get("minValues", {}),
         stats.get("maxValues", {}),
+        int(action["size"]),
     )
+
+
+def _refusal(root: str, error: Exception) -> Exception:
+    """An error of deltalake's writer as a person can use it, or as it is where it is a fault of the product."""
+    line = explain(error, str(Path(root).parents[1]))
+    if line is None and is_conflict(error):
+        line = conflict(Path(root).name)
+    return error if line is None else InputError(line)

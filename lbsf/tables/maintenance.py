@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from delta.exceptions import DeltaConcurrentModificationException
 from delta.tables import DeltaTable as SparkDeltaTable
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -19,6 +18,7 @@ from pyspark.sql import functions as F
 from lbsf.config.models import MaintenanceConfig
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES, FOLDS, PAYMENTS, SCORES, TableSchema
+from lbsf.tables.faults import CONFLICTS, conflict
 from lbsf.tables.warehouse import Warehouse, local_path
 
 # Petastorm shards these by their near equal row groups, which a merge would not keep. They need none:
@@ -118,8 +118,8 @@ def _compact(warehouse: Warehouse, table: TableSchema, least_files: int, dry_run
         optimize = optimize.where(" OR ".join(_is(part) for part in crowded))
     try:
         metrics = optimize.executeCompaction().select("metrics.numFilesRemoved").first()
-    except DeltaConcurrentModificationException as error:
-        raise InputError(f"table {table.name}: another job wrote it meanwhile; run this again ({error})") from None
+    except CONFLICTS as error:
+        raise InputError(conflict(table.name)) from error
     return int(metrics[0]) if metrics is not None else 0
 
 

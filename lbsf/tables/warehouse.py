@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
@@ -21,7 +22,12 @@ from lbsf.config.models import StorageConfig
 from lbsf.errors import InputError
 from lbsf.schemas import TableSchema
 from lbsf.session import settings_of
-from lbsf.tables.log import DataFile, is_table, newest_version, snapshot_files
+from lbsf.tables.faults import CONFLICTS, conflict
+from lbsf.tables.log import DataFile, is_table, newest_version, part_changed, require_readable, snapshot_files
+
+# How often a delivery is tried again behind other writers' commits.
+_TRIES = 5
+_COMMIT_MARK = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 class Warehouse:
@@ -34,30 +40,24 @@ class Warehouse:
     def location(self, table: TableSchema) -> str:
         """The table's folder or URI."""
         root = self.storage.root
-        if "://" not in root and not root.startswith("dbfs:"):
+        if not root.startswith(("dbfs:", "file://")):
             root = str(Path(root).resolve())
         return f"{root}/tables/{table.name}"
 
     def exists(self, table: TableSchema) -> bool:
-        """Whether the table has been written."""
-        location = self.location(table)
-        if _is_local(location):
-            return is_table(local_path(location))
-        return DeltaTable.isDeltaTable(self.spark, location)
+        """Whether the table has been written. Raises InputError where its log is damaged."""
+        return is_table(local_path(self.location(table)))
 
     def version(self, table: TableSchema) -> int:
-        """The newest Delta version. Raises InputError where the table is missing."""
+        """The newest Delta version. Raises InputError where the table is missing or its log is damaged."""
         self._require(table)
-        if _is_local(self.location(table)):
-            return newest_version(local_path(self.location(table)))
-        history = DeltaTable.forPath(self.spark, self.location(table)).history(1)
-        return int(history.select("version").first()[0])  # type: ignore[index]
+        return newest_version(local_path(self.location(table)))
 
     def read(self, table: TableSchema, version: int | None = None) -> DataFrame:
         """The table, at `version` where one is given.
 
         Raises:
-            InputError: there is no such table, or no such version.
+            InputError: there is no such table or no such version, or its log is damaged.
             SchemaMismatchError: it holds other columns than declared.
         """
         self._require(table)
@@ -76,12 +76,28 @@ class Warehouse:
         """The snapshot's Parquet files as local paths, in a stable order, with their row counts."""
         return snapshot_files(local_path(self.location(table)), version)
 
+    def readable_files(self, table: TableSchema, version: int) -> list[DataFile]:
+        """As `data_files`, for a reader of them all. Raises InputError where one is missing or damaged."""
+        files = self.data_files(table, version)
+        require_readable(files)
+        return files
+
+    def part_changed(self, table: TableSchema, part: Mapping[str, str], since: int, until: int) -> bool:
+        """Whether a version after `since`, up to `until`, wrote to a partition; true where the log no longer says."""
+        return part_changed(local_path(self.location(table)), part, since, until)
+
     def insert_new(
-        self, table: TableSchema, df: DataFrame, match_on: Sequence[str], within: tuple[Any, Any] | None = None
+        self,
+        table: TableSchema,
+        df: DataFrame,
+        match_on: Sequence[str],
+        within: tuple[Any, Any] | None = None,
+        seen: int | None = None,
     ) -> int:
         """Adds the rows of `df` whose `match_on` columns no stored row equals: the first delivery stays.
 
-        The whole table is searched, and of two writers at once one fails rather than both storing a row.
+        The whole table is searched. Where another writer came before, what it stored is searched too: of several
+        writers at once each row is stored once.
 
         Args:
             table: where to.
@@ -89,14 +105,39 @@ class Warehouse:
             match_on: the columns that identify a row.
             within: lowest and highest value of the first of `match_on` in `df`, where the caller knows
                 them: Delta then reads only files whose values can lie between.
+            seen: the table's version that the caller compared `df` with, -1 where there was none; None: it did not.
 
         Returns:
             Rows added. Where there are none, the table keeps its version.
+
+        Raises:
+            InputError: other writers came before `_TRIES` times, or one since the version `seen`.
         """
         df = table.conform(df)
+        for _ in range(_TRIES):
+            exists = self.exists(table)
+            before = self.version(table) if exists else -1
+            if seen is not None and before != seen:
+                break
+            mark = uuid.uuid4().hex
+            try:
+                with settings_of(self.spark, {_COMMIT_MARK: mark}):
+                    self._insert(table, df, match_on, within, exists)
+            except CONFLICTS:
+                continue
+            except AnalysisException:
+                if exists or not self.exists(table):
+                    raise
+                continue  # Another writer made the table meanwhile.
+            self.register(table)
+            return self._rows_added(table, before, mark)
+        raise InputError(conflict(table.name))
+
+    def _insert(
+        self, table: TableSchema, df: DataFrame, match_on: Sequence[str], within: tuple[Any, Any] | None, exists: bool
+    ) -> None:
         location = self.location(table)
-        before = self.version(table) if self.exists(table) else None
-        if before is None:
+        if not exists:
             # One file a partition, not one a task and partition.
             rows = df.repartition(*table.partition_by) if table.partition_by else df
             if table.sorted_by:
@@ -108,8 +149,6 @@ class Warehouse:
                 condition &= F.col(f"stored.{match_on[0]}").between(*within)
             merge = DeltaTable.forPath(self.spark, location).alias("stored").merge(df.alias("new"), condition)
             merge.whenNotMatchedInsertAll().execute()
-        self.register(table)
-        return self._rows_added(table, before)
 
     def replace_day(self, table: TableSchema, df: DataFrame, day: date, row_group_rows: int | None = None) -> None:
         """Replaces the rows of one day, the table's first partition, by `df`; see `replace_part`."""
@@ -131,11 +170,14 @@ class Warehouse:
             df: its new rows, all of that part.
             part: the value, or the values, of some of the partition columns; None stands for null.
             row_group_rows: Parquet row groups hold as many rows, a file's last group its rest.
+
+        Raises:
+            InputError: another job wrote that part meanwhile.
         """
         writer = self._writer(table, df, "overwrite")
         if self.exists(table):
             writer = writer.option("replaceWhere", " AND ".join(_test(*item) for item in part.items()))
-        with self._row_groups(row_group_rows):
+        with self._row_groups(row_group_rows), _refuse_conflict(table):
             writer.save(self.location(table))
         self.register(table)
 
@@ -153,11 +195,14 @@ class Warehouse:
             df: its new rows.
             row_group_rows: as in `replace_part`.
             made_from: Delta versions of the tables that `df` was read from, kept with the commit.
+
+        Raises:
+            InputError: another job wrote the table meanwhile.
         """
         writer = self._writer(table, df, "overwrite").option("overwriteSchema", "true")
         if made_from is not None:
             writer = writer.option("userMetadata", json.dumps({"made_from": dict(made_from)}))
-        with self._row_groups(row_group_rows):
+        with self._row_groups(row_group_rows), _refuse_conflict(table):
             writer.save(self.location(table))
         self.register(table)
 
@@ -205,12 +250,14 @@ class Warehouse:
         size_checks = dict.fromkeys(("parquet.page.size.row.check.min", "parquet.page.size.row.check.max"), str(rows))
         return settings_of(self.spark, {"parquet.block.size": "1", **size_checks})
 
-    def _rows_added(self, table: TableSchema, before: int | None) -> int:
-        """Rows that the newest version added; 0 where it is still `before`."""
-        newest = DeltaTable.forPath(self.spark, self.location(table)).history(1)
-        row = newest.select("version", "operationMetrics").head()
-        assert row is not None  # A Delta table has at least one version.
-        if row["version"] == before:
+    def _rows_added(self, table: TableSchema, before: int, mark: str) -> int:
+        """Rows that the commit with this mark added, one after version `before`; 0 where there is none."""
+        newest = self.version(table)
+        if newest == before:
+            return 0
+        history = DeltaTable.forPath(self.spark, self.location(table)).history(newest - before)
+        row = history.where(F.col("userMetadata") == mark).select("operationMetrics").head()
+        if row is None:
             return 0
         metrics = row["operationMetrics"]
         return int(metrics.get("numTargetRowsInserted", metrics["numOutputRows"]))
@@ -222,9 +269,13 @@ class Warehouse:
             )
 
 
-def _is_local(location: str) -> bool:
-    """Whether this machine's file system shows the location."""
-    return "://" not in location or location.startswith("file://")
+@contextmanager
+def _refuse_conflict(table: TableSchema) -> Iterator[None]:
+    """Within it, a write that another job's write came before is an InputError."""
+    try:
+        yield
+    except CONFLICTS as error:
+        raise InputError(conflict(table.name)) from error
 
 
 def _test(name: str, value: str | None | Sequence[str]) -> str:

@@ -19,6 +19,7 @@ import torch
 
 import lbsf
 from lbsf.config.models import Config
+from lbsf.parquet import reading
 
 # What tells one example from another: whose, as of when, with what outcome, and how much was folded of what spec.
 _IDENTITY = ("user_id", "as_of", "label", "fold_spec", "payments_kept", "merchants_kept", "cents")
@@ -36,7 +37,10 @@ def split_hash(files: Sequence[str]) -> str:
     Args:
         files: Parquet files of the examples table.
     """
-    parts = [pq.read_table(path, columns=list(_IDENTITY), partitioning=None).to_pandas() for path in files]
+    parts = []
+    for path in files:
+        with reading(path):
+            parts.append(pq.read_table(path, columns=list(_IDENTITY), partitioning=None).to_pandas())
     rows = pd.concat(parts, ignore_index=True)
     rows["as_of"] = rows["as_of"].astype(str)
     columns = [pd.util.hash_array(rows[name].to_numpy(), categorize=True) for name in _IDENTITY]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from fold_oracle import collect, fold_of, midnight, payment, payments_frame
 from pyspark.sql import SparkSession
+from storage_faults import DiedError, die_before
 
 from jobs import build_examples, train_model
 from jobs.common import Job
@@ -238,3 +239,18 @@ def test_small_data_are_refused_with_shares_that_help(
     # Enough to train, too little to rely on; and the test that was asked for is empty.
     assert f"  validation holds {promised[0][2]} defaults and {promised[0][3]} others: with fewer than 30" in printed
     assert "| out_of_time 0 (no label is observed from 2025-12-01 on) | " in printed
+
+
+def test_a_run_killed_before_fold_loss_is_made_good_by_the_next(
+    job: Job, overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(job.spark, job.warehouse, users_labels(60), users_payments(60))
+    die_before(monkeypatch, FOLD_LOSS)
+    with pytest.raises(DiedError):
+        main(overrides)
+    monkeypatch.undo()
+    assert job.warehouse.exists(EXAMPLES) and not job.warehouse.exists(FOLD_LOSS)
+    assert main(overrides) == 0
+    loss = job.warehouse.read(FOLD_LOSS).collect()
+    assert {row["table_version"] for row in loss} == {job.warehouse.version(EXAMPLES)}
+    assert sum(row["users"] for row in loss) == job.warehouse.read(EXAMPLES).count()

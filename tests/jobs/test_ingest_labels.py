@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from pyspark.sql import SparkSession
+from storage_faults import DiedError, die_before
 
 from jobs import ingest_labels
 from jobs.common import Job, Summary
+from lbsf.errors import InputError
 from lbsf.schemas import LABELS, LABELS_QUARANTINE
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -94,3 +96,37 @@ def test_complete_journey_from_its_mapping_alone(job: Job) -> None:
     assert {row[1] for row in rows} == {date(2018, 1, 1)}
     # Under 15K, 15 to 24K and 25 to 34K: 61, 74 and 77 households.
     assert sum(row[2] for row in rows) == 212
+
+
+def test_a_run_killed_between_its_two_writes_is_made_good_by_the_next(
+    job: Job, tmp_path: Path, mapping: str, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(tmp_path, "a.csv", "u1,2025-01-01,1,2025-03-01", "u4,2025-01-01,2,2025-03-01")
+    die_before(monkeypatch, LABELS)
+    with pytest.raises(DiedError):
+        ingest_labels.run(job, source=mapping)
+    monkeypatch.undo()
+    assert job.warehouse.exists(LABELS_QUARANTINE) and not job.warehouse.exists(LABELS)
+    assert figures(ingest_labels.run(job, source=mapping)) == (2, 1, 1, 0)
+    assert reasons(job) == ["label is not 0 or 1"]
+
+
+def test_labels_that_another_delivery_overtook_are_compared_with_it_by_the_next_run(
+    job: Job, tmp_path: Path, mapping: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(tmp_path, "a.csv", "u1,2025-01-01,1,2025-03-01", "u2,2025-01-01,1,2025-03-01")
+    deliver(tmp_path, "b.csv", "u1,2025-01-01,0,2025-03-01")
+    insert = job.warehouse.insert_new
+
+    def overtaken(table: Any, *arguments: Any, **named: Any) -> int:
+        if table is LABELS:
+            monkeypatch.undo()
+            ingest_labels.run(job, source=mapping, path=f"{tmp_path}/raw/b.csv")
+        return insert(table, *arguments, **named)
+
+    monkeypatch.setattr(job.warehouse, "insert_new", overtaken)
+    with pytest.raises(InputError, match="^table labels: another job wrote the table meanwhile; run this again$"):
+        ingest_labels.run(job, source=mapping, path=f"{tmp_path}/raw/a.csv")
+    assert figures(ingest_labels.run(job, source=mapping, path=f"{tmp_path}/raw/a.csv")) == (2, 1, 1, 0)
+    assert [row[0:3] for row in stored(job)] == [("u1", date(2025, 1, 1), 0), ("u2", date(2025, 1, 1), 1)]
+    assert reasons(job) == ["another label is stored"]

@@ -14,6 +14,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 from score_rows import Row as ScoreRow
 from score_rows import score_frame, score_row
+from storage_faults import DiedError, die_before
 
 from jobs import monitor_scores
 from jobs.common import Job
@@ -214,3 +215,16 @@ def test_refusals_write_nothing(watched: Job) -> None:
         Path(file.path).unlink()
     refused("files of the folds or payments that these scores were made from are gone")
     assert not watched.warehouse.exists(SCORE_MONITORING) and not watched.warehouse.exists(BAND_MIGRATION)
+
+
+def test_a_run_killed_between_its_two_writes_is_made_good_by_the_next(
+    watched: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die_before(monkeypatch, SCORE_MONITORING)
+    with pytest.raises(DiedError):
+        monitor_scores.run(watched, as_of=AS_OF)
+    monkeypatch.undo()
+    assert watched.warehouse.exists(BAND_MIGRATION) and not watched.warehouse.exists(SCORE_MONITORING)
+    moved = watched.warehouse.read(BAND_MIGRATION).drop("monitored_at").collect()
+    assert monitor_scores.run(watched, as_of=AS_OF).rows_out == len(stored(watched))
+    assert sorted(watched.warehouse.read(BAND_MIGRATION).drop("monitored_at").collect()) == sorted(moved)

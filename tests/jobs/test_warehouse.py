@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from delta.exceptions import ConcurrentAppendException
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DateType, IntegerType, StringType
+from storage_faults import DAMAGES, damage
 
 from lbsf.config.models import StorageConfig
 from lbsf.errors import InputError, SchemaMismatchError
 from lbsf.schemas import Column, TableSchema
-from lbsf.tables import DataFile, Warehouse, has_rows, local_path
+from lbsf.tables import DataFile, Warehouse, explain, has_rows, local_path
 
 VISITS = TableSchema(
     name="visits",
@@ -226,7 +231,7 @@ def test_locations(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     assert location("store") == f"{tmp_path}/store/tables/visits"
     assert location("dbfs:/mnt/lbsf") == "dbfs:/mnt/lbsf/tables/visits"
-    assert location("s3://bucket/lbsf") == "s3://bucket/lbsf/tables/visits"
+    assert location("file:///data/lbsf") == "file:///data/lbsf/tables/visits"
     assert local_path("dbfs:/mnt/lbsf") == "/dbfs/mnt/lbsf"
     assert local_path("file:///data") == "/data"
     assert local_path("/data") == "/data"
@@ -235,3 +240,148 @@ def test_locations(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_has_rows(spark: SparkSession) -> None:
     assert has_rows(spark.range(1))
     assert not has_rows(spark.range(0))
+
+
+def at_once(writers: list[Any]) -> list[Any]:
+    """What each writer returned or raised."""
+    barrier, results = Barrier(len(writers)), [None] * len(writers)
+
+    def write(number: int) -> None:
+        barrier.wait()
+        try:
+            results[number] = writers[number]()
+        except Exception as error:
+            results[number] = error
+
+    threads = [Thread(target=write, args=(number,)) for number in range(len(writers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["into nothing", "into a table"])
+def test_of_deliveries_at_once_each_row_is_stored_once(spark: SparkSession, tmp_path: Path, stored: bool) -> None:
+    # Sessions of their own, as jobs have.
+    warehouses = [Warehouse(spark.newSession(), storage(tmp_path / "store")) for _ in range(3)]
+
+    def rows(number: int) -> DataFrame:
+        own = [(f"w{number}-{row}", FIRST, row) for row in range(20)]
+        return warehouses[number].spark.createDataFrame([*own, ("same", FIRST, number)], VISITS.struct)
+
+    if stored:
+        warehouses[0].insert_new(
+            VISITS, warehouses[0].spark.createDataFrame([("a", FIRST, 1)], VISITS.struct), ["visit_id"]
+        )
+    added = at_once([partial(w.insert_new, VISITS, rows(n), ["visit_id"]) for n, w in enumerate(warehouses)])
+    assert sorted(added) == [20, 20, 21]
+    found = [row["visit_id"] for row in warehouses[0].read(VISITS).collect()]
+    assert len(found) == len(set(found)) == 61 + stored
+
+
+def test_of_two_writers_of_a_day_the_second_is_refused_in_one_line(spark: SparkSession, tmp_path: Path) -> None:
+    warehouses = [Warehouse(spark.newSession(), storage(tmp_path / "store")) for _ in range(2)]
+    first = warehouses[0].spark.createDataFrame([("a", FIRST, 1)], VISITS.struct)
+    warehouses[0].replace_day(VISITS, first, FIRST)
+
+    def day(number: int) -> DataFrame:
+        return warehouses[number].spark.createDataFrame([(f"w{number}", FIRST, row) for row in range(2)], VISITS.struct)
+
+    results = at_once([partial(w.replace_day, VISITS, day(n), FIRST) for n, w in enumerate(warehouses)])
+    for error in filter(None, results):
+        assert isinstance(error, InputError)
+        assert str(error) == "table visits: another job wrote the table meanwhile; run this again"
+    assert results.count(None) >= 1
+    assert held(warehouses[0].read(VISITS)) in [sorted(map(tuple, day(number).collect())) for number in range(2)]
+
+
+def test_a_delivery_that_is_always_overtaken_gives_up(
+    warehouse: Warehouse, visits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def overtaken(*arguments: Any) -> None:
+        tries.append(arguments)
+        raise ConcurrentAppendException("Files were added by a concurrent update.", "", None)
+
+    monkeypatch.setattr(warehouse, "_insert", overtaken)
+    with pytest.raises(InputError, match="table visits: another job wrote the table meanwhile"):
+        warehouse.insert_new(VISITS, visits(("a", FIRST, 1)), ["visit_id"])
+    assert 1 < len(tries) < 10
+
+
+def commit_file(warehouse: Warehouse, version: int) -> Path:
+    return Path(warehouse.location(VISITS), "_delta_log", f"{version:020d}.json")
+
+
+@pytest.mark.parametrize(
+    ("version", "how", "problem"),
+    [
+        (2, "cut", "is cut off; restore it from a copy, or remove it and run the job again that wrote it"),
+        (2, "empty", "is empty; restore it from a copy, or remove it"),
+        (1, "cut", "is cut off; restore it from a copy (docs"),
+        (1, "missing", "is missing; restore it from a copy (docs"),
+        (0, "missing", "is missing; restore it from a copy (docs"),
+    ],
+)
+def test_a_damaged_commit_is_named(warehouse: Warehouse, visits: Any, version: int, how: str, problem: str) -> None:
+    for number in range(3):
+        warehouse.insert_new(VISITS, visits((f"v{number}", FIRST, number)), ["visit_id"])
+    whole = commit_file(warehouse, version).read_bytes()
+    damage(commit_file(warehouse, version), how)
+    for use in (
+        lambda: warehouse.read(VISITS),
+        lambda: warehouse.version(VISITS),
+        lambda: warehouse.insert_new(VISITS, visits(("a", FIRST, 1)), ["visit_id"]),
+        lambda: warehouse.replace_day(VISITS, visits(("a", FIRST, 1)), FIRST),
+    ):
+        with pytest.raises(InputError) as refusal:
+            use()
+        assert str(refusal.value).startswith(f"table visits: commit {commit_file(warehouse, version)} {problem}")
+    if version == 2:
+        commit_file(warehouse, version).unlink()
+        assert warehouse.insert_new(VISITS, visits(("v2", FIRST, 2)), ["visit_id"]) == 1
+    else:
+        commit_file(warehouse, version).write_bytes(whole)
+    assert len(held(warehouse.read(VISITS))) == 3
+
+
+def test_commits_before_a_checkpoint_are_nobodys_need(warehouse: Warehouse, visits: Any) -> None:
+    for number in range(12):
+        warehouse.overwrite(VISITS, visits((f"v{number}", FIRST, number)))
+    commit_file(warehouse, 3).unlink()
+    assert held(warehouse.read(VISITS)) == [("v11", FIRST, 11)]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_file_is_named(warehouse: Warehouse, visits: Any, tmp_path: Path, how: str) -> None:
+    warehouse.overwrite(VISITS, visits(*((f"v{number}", FIRST, number) for number in range(50))).coalesce(1))
+    file = damage(warehouse.data_files(VISITS, 0)[0].path, how)
+    problem = "is missing" if how == "missing" else "is damaged ("
+    if how != "garbled":
+        with pytest.raises(InputError) as refusal:
+            warehouse.readable_files(VISITS, 0)
+        assert str(refusal.value).startswith(f"table visits: file {file} {problem}")
+    # Read by Spark, and searched by the next delivery.
+    for use in (
+        lambda: warehouse.read(VISITS).collect(),
+        lambda: warehouse.insert_new(VISITS, visits(("v3", FIRST, 3)), ["visit_id"]),
+    ):
+        with pytest.raises((Py4JJavaError, PySparkException)) as fault:
+            use()
+        line = explain(fault.value, str(tmp_path / "store"))
+        assert line is not None and "\n" not in line
+        assert line.startswith(f"table visits: file {file} {'is missing' if how == 'missing' else 'cannot be read ('}")
+
+
+def test_a_fault_of_the_product_is_not_explained_away(warehouse: Warehouse, visits: Any, tmp_path: Path) -> None:
+    warehouse.overwrite(VISITS, visits(("a", FIRST, 1)))
+    with pytest.raises(PySparkException) as fault:
+        warehouse.read(VISITS).select("nowhere").collect()
+    for error in (
+        fault.value,
+        ConnectionRefusedError(111, "Connection refused"),
+        ValueError("No space left on device"),
+    ):
+        assert explain(error, str(tmp_path / "store")) is None

@@ -210,3 +210,29 @@ def test_each_value_that_changes_a_fold_changes_its_spec(name: str, added: int) 
 def test_the_layout_of_files_does_not_change_the_spec(through_spark: bool, row_group_users: int) -> None:
     laid_out = FoldConfig(**{**FOLD, "through_spark": through_spark, "row_group_users": row_group_users})
     assert laid_out.spec == FoldConfig(**FOLD).spec
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["s3a://bucket/lbsf", "S3://bucket", "abfss://data@account/x", "hdfs:/x", "gs://x", "file:/x", "file://host/x"],
+)
+def test_a_storage_that_is_not_shown_as_files_is_refused(root: str) -> None:
+    message = refusal(BASE, f"storage.root={root}")
+    assert f"storage.root: storage of the kind {root.split(':', maxsplit=1)[0]}: is not supported: mount it" in message
+
+
+@pytest.mark.parametrize("root", ["dbfs:/mnt/lbsf", "file:///data", "/data/a:b", "warehouse", "/Volumes/main/lbsf"])
+def test_a_storage_that_is_shown_as_files_stays_as_it_is_written(root: str) -> None:
+    assert load_config(BASE, [f"storage.root={root}"]).storage.root == root
+
+
+def test_a_job_on_such_a_storage_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs import report
+
+    base = Path("conf/local.yaml").resolve()
+    monkeypatch.chdir(tmp_path)
+    assert report.main(["--conf", str(base), "--set", "storage.root=s3a://bucket/x", "--as-of", "2025-07-01"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

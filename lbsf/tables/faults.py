@@ -1,0 +1,144 @@
+"""Faults of the storage in words: which file of which table, what is wrong with it, and what helps.
+
+Spark, PyArrow and Delta report a full disk, a missing file or a second writer each in its own way, often as a long
+traceback. A person can mend all of these, so a job reports them in one line.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
+from pyspark.errors import PySparkException
+
+from lbsf.parquet import damaged
+
+# Two writers met. In Python these share no base class.
+CONFLICTS = (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+_OF_STORAGE = (Py4JJavaError, PySparkException, OSError, pa.ArrowException, DeltaError)
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
+_NO_ACCESS = re.compile(r"Read-only file system|Permission denied|Operation not permitted")
+# Delta does not say why it could not make the log's folder.
+_NO_LOG_FOLDER = re.compile(r"\[DELTA_CANNOT_CREATE_LOG_PATH\] Cannot create (?:file:)?(?P<path>\S+)")
+# Spark's and Hadoop's words for a file that is missing or is not what it should be.
+_UNREADABLE = re.compile(
+    r"does not exist|FileNotFound|is not a Parquet file|reading file|ChecksumException|Could not read footer"
+)
+
+
+def conflict(table: str) -> str:
+    """The line for a write that another job's write came before."""
+    return f"table {table}: another job wrote the table meanwhile; run this again"
+
+
+def explain(error: BaseException, root: str) -> str | None:
+    """The line for a fault of the storage.
+
+    Args:
+        error: what was raised.
+        root: `storage.root` as a local path.
+
+    Returns:
+        What is wrong, where, and what helps; None where the error is of another kind.
+    """
+    for text in _texts(error):
+        if _NO_SPACE.search(text):
+            return _no_space(root)
+        if found := _NO_LOG_FOLDER.search(text):
+            return _no_access(found["path"], "its folder cannot be made")
+        if found := _NO_ACCESS.search(text):
+            return _no_access(_path_near(text, found) or root, found[0])
+    return _damaged_file(error, root)
+
+
+def _damaged_file(error: BaseException, root: str) -> str | None:
+    """The line for a file of a table that a reader found missing or unreadable; None where the error names none."""
+    names = {f"{root}/tables", quote(f"{root}/tables"), f"{root}/tables".removeprefix("/dbfs")}
+    path = re.compile(rf"(?:{'|'.join(map(re.escape, names))})/(?P<table>\w+)/(?P<file>[^\s'\"]+\.parquet)")
+    for text in _texts(error):
+        found = path.search(text)
+        if found and _UNREADABLE.search(text):
+            table = Path(root, "tables", found["table"])
+            # Spark encodes what a URI may not hold.
+            for file in (table / found["file"], table / unquote(found["file"])):
+                if file.exists():
+                    return damaged(str(file), f"cannot be read ({_reason(text)})")
+            return damaged(str(table / found["file"]), "is missing")
+    return None
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another writer came before, as deltalake says it."""
+    return isinstance(error, CommitFailedError) or "already exists at that location" in str(error)
+
+
+def _texts(error: BaseException) -> Iterator[str]:
+    """The words of a storage's error, with the JVM's causes, and of the errors behind it."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, _OF_STORAGE):
+            with suppress(Py4JNetworkError, OSError):  # Spark keeps the words, and may be gone.
+                yield f"{current}\n{getattr(current, '_stackTrace', None) or ''}"
+        current = current.__cause__ or current.__context__
+
+
+def _no_space(root: str) -> str:
+    folders = (("storage.root", root), ("temporary files", tempfile.gettempdir()))
+    free = ", ".join(f"{what} {path}: {_free_mib(path):,} MiB free" for what, path in folders)
+    return f"no space left on the disk ({free}); free some, then run this again"
+
+
+def _free_mib(path: str) -> int:
+    folder = Path(path)
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free // 2**20
+
+
+def _no_access(path: str, problem: str) -> str:
+    return f"{path}: {problem}; the user who runs the jobs must be able to read and write there"
+
+
+def _path_near(text: str, cue: re.Match[str]) -> str | None:
+    """The path that an error names right behind the cue (`[Errno 13] Permission denied: 'path'`), or last before it."""
+    behind = re.match(r"[^\n'\"]{0,40}: ['\"](/[^'\"]+)['\"]", text[cue.end() :])
+    if behind:
+        return behind[1]
+    before = re.findall(r"(?<![\w.])/[^\s'\"():#]+", text[max(0, cue.start() - 400) : cue.start()])
+    return before[-1] if before else None
+
+
+def _reason(text: str) -> str:
+    """What the innermost cause says."""
+    causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
+    last = (causes or text.splitlines())[-1].removeprefix("Caused by: ")
+    return " ".join(re.sub(r"^[\w.$]+: ", "", last).split())[:200]
