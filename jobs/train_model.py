@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from jobs.common import Job, Summary, alone, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
-from lbsf.parquet import reading
+from lbsf.damaged import reading
 from lbsf.schemas import EXAMPLES
 from lbsf.tables import DataFile
 

@@ -15,7 +15,7 @@ from lbsf.baselines.aggregates import Vocabulary, aggregate_features
 from lbsf.errors import InputError
 from lbsf.folds.packed import LIST_COLUMNS, PackedFolds
 from lbsf.folds.views import View
-from lbsf.parquet import reading
+from lbsf.damaged import reading
 
 Floats = npt.NDArray[np.float64]
 

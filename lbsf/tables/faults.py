@@ -29,7 +29,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
-from lbsf.parquet import damaged
+from lbsf.damaged import damaged
 
 # Two writers met. In Python these share no base class.
 CONFLICTS = (

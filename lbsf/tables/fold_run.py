@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lbsf.config.models import FoldConfig
 from lbsf.errors import InputError, UserError
-from lbsf.parquet import reading
+from lbsf.damaged import reading
 from lbsf.schemas import FOLDS, PAYMENTS
 from lbsf.tables.faults import explain
 from lbsf.tables.fold_inputs import by_bucket, nights_since, stored_night

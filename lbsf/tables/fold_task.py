@@ -26,7 +26,7 @@ from lbsf.folding.cut import DAY_US, day_number, fold_days  # noqa: E402
 from lbsf.folding.hashing import user_bucket  # noqa: E402
 from lbsf.folding.night import next_folds  # noqa: E402
 from lbsf.folding.rows import PAYMENT_COLUMNS, TEXT_COLUMNS, PaymentRows  # noqa: E402
-from lbsf.parquet import UNREADABLE, reading  # noqa: E402
+from lbsf.damaged import UNREADABLE, reading  # noqa: E402
 from lbsf.tables.log import NewFile  # noqa: E402
 
 _DAY = timedelta(days=1)

@@ -15,7 +15,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from lbsf.errors import InputError
-from lbsf.parquet import damaged
+from lbsf.damaged import damaged
 from lbsf.schemas import TableSchema
 from lbsf.tables.faults import conflict, explain, is_conflict
 

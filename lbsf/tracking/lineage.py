@@ -19,7 +19,7 @@ import torch
 
 import lbsf
 from lbsf.config.models import Config
-from lbsf.parquet import reading
+from lbsf.damaged import reading
 
 # What tells one example from another: whose, as of when, with what outcome, and how much was folded of what spec.
 _IDENTITY = ("user_id", "as_of", "label", "fold_spec", "payments_kept", "merchants_kept", "cents")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lbsf.errors import InputError
-from lbsf.parquet import damaged, reading
+from lbsf.damaged import damaged, reading
 from lbsf.tables import explain
 
 
