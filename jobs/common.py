@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.ending import Interrupted, child_processes, end_children, interruptible, lost_spark, without_py4j
 from lbsf.config import Config, load_config
 from lbsf.errors import FindingError, InputError, UserError
+from lbsf.scratch import use_scratch
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -197,6 +198,7 @@ def run_main(
 def _exit_code(name: str, conf: str, overrides: Sequence[str], work: Callable[[Job], Any]) -> int:
     """Does the work; what a person can mend, or must look at, is said in one line."""
     try:
+        use_scratch()
         config = load_config(conf, overrides)
         try:
             work(Job(config, conf, overrides))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -117,7 +118,8 @@ def _say_where(job: Job, written: Summary, seconds: float) -> None:
     print("  queries    all ten: python jobs/answer_queries.py (with the same --conf and --set); docs/analysts.md")
     print(f"  report     {written.details['report']}")
     print(f"  warehouse  {job.root / 'tables'}")
-    print(f"  MLflow     {job.tracker.uri}   (look at it: .venv/bin/mlflow ui --backend-store-uri {job.tracker.uri})")
+    uri = str(job.tracker.uri)
+    print(f"  MLflow     {uri}   (look at it: .venv/bin/mlflow ui --backend-store-uri {shlex.quote(uri)})")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,9 @@
 """Serves the tables and the analysts' views to SQL tools: Spark's HiveServer2-compatible server (JDBC, ODBC).
 
-Runs until Ctrl-C or SIGTERM. All stands in the database `lbsf`, as views: no statement by name can change a table.
-There is no authentication, so it listens on this machine alone; --allow-remote lets --host name another address, which
-is meant for a network that something else guards. A client can still write files as the user who started the server:
-for strict reading start it as a user who may only read storage.root. On Databricks use a SQL warehouse instead.
+Runs until Ctrl-C or SIGTERM. All stands in the database `lbsf`, as views. Clients can query them, and nothing else:
+statements that create, change or drop something, that read other files or that run code are refused. There is no
+authentication, so it listens on this machine alone; --allow-remote lets --host name another address, which is meant for
+a network that something else guards. On Databricks use a SQL warehouse instead.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ def run(job: Job, *, host: str, port: int, allow_remote: bool, views: Path) -> N
     """
     _check_address(host, port, allow_remote)
     from lbsf.analysts import load_views, publish
-    from lbsf.analysts.views import LOCAL_DATABASE
+    from lbsf.analysts.read_only import let_new_sessions_only_read
+    from lbsf.analysts.views import LOCAL_DATABASE, SHOWN_TABLES
     from lbsf.schemas import SCORES
     from lbsf.session import get_spark
-    from lbsf.tables import Warehouse
+    from lbsf.tables import Warehouse, local_path
 
     spark = get_spark(job.config.spark.model_copy(update={"settings": {**SETTINGS, **job.config.spark.settings}}))
     warehouse = Warehouse(spark, job.config.storage.model_copy(update={"database": None}))
@@ -61,6 +62,7 @@ def run(job: Job, *, host: str, port: int, allow_remote: bool, views: Path) -> N
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     left_out = publish(warehouse, load_views(views))
+    let_new_sessions_only_read(spark, [local_path(warehouse.location(table)) for table in SHOWN_TABLES])
     for view, table in left_out.items():
         print(f"  left out: {view}, table {table} has not been written", flush=True)
     with _server(spark, host, port):

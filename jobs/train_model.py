@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.common import Job, Summary, alone, run_main
 from jobs.ranks import train_on_ranks
-from lbsf.errors import InputError
 from lbsf.damaged import reading
+from lbsf.errors import InputError
+from lbsf.parquet import read_parquet
 from lbsf.schemas import EXAMPLES
 from lbsf.tables import DataFile
 
@@ -146,7 +146,7 @@ def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
 
 def _labels(path: str) -> pa.ChunkedArray:
     with reading(path):
-        return pq.read_table(path, columns=["label"], partitioning=None)["label"]
+        return read_parquet(path, ["label"])["label"]
 
 
 def _pretrained(job: Job) -> Start:
@@ -164,7 +164,7 @@ def _thin_file(paths: Sequence[str], scoring: ScoringConfig) -> ThinFile:
     from lbsf.training.thin_files import thin_file_of
 
     names = ["label", "payments_kept", "merchants_kept"]
-    rows = pa.concat_tables([pq.read_table(path, columns=names, partitioning=None) for path in paths])
+    rows = pa.concat_tables([read_parquet(path, names) for path in paths])
     label, payments, merchants = (rows[name].to_numpy().astype(np.int64) for name in names)
     return thin_file_of(label, payments, merchants, scoring.thin_file_payments, scoring.thin_file_merchants)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +15,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from lbsf.config.models import SparkConfig
+from lbsf.scratch import scratch_folder
 
 # Rows that Spark hands to Python at a time.
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
@@ -100,7 +99,8 @@ def _local(config: SparkConfig) -> SparkSession:
     os.environ["PYSPARK_PYTHON"] = sys.executable
     # A laptop's host name may not resolve; nothing here leaves the machine.
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    scratch = Path(tempfile.gettempdir()) / f"lbsf-{getpass.getuser()}"
+    # A killed session leaves files, which the next one removes with this folder.
+    scratch = scratch_folder()
     builder = SparkSession.builder.master(config.master).appName("lbsf")
     settings = {
         "spark.driver.memory": config.driver_memory,
@@ -113,9 +113,12 @@ def _local(config: SparkConfig) -> SparkSession:
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
+        "spark.local.dir": str(scratch),
         # What Spark's catalog of a session and the SQL server write belongs to nobody's working directory.
         "spark.sql.warehouse.dir": str(scratch / "spark-warehouse"),
-        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dderby.stream.error.file={scratch / 'derby.log'}",
+        "spark.driver.extraJavaOptions": " ".join(
+            ["-Duser.timezone=UTC", f"'-Djava.io.tmpdir={scratch}'", f"'-Dderby.stream.error.file={scratch}/derby.log'"]
+        ),
         # Set again for the session itself; here for those that come of it, a client's of the SQL server.
         **_ALWAYS,
         **config.settings,

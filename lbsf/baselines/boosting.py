@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 from scipy.special import expit
 
 from lbsf.baselines.aggregates import Vocabulary, aggregate_features
+from lbsf.damaged import reading
 from lbsf.errors import InputError
 from lbsf.folds.packed import LIST_COLUMNS, PackedFolds
 from lbsf.folds.views import View
-from lbsf.damaged import reading
+from lbsf.parquet import open_parquet
 
 Floats = npt.NDArray[np.float64]
 
@@ -132,7 +132,7 @@ def read_folds(paths: Sequence[str], view: View = WHOLE) -> Iterator[PackedFolds
     """Labelled folds of Parquet files of the examples table, in their order, as the view shows them."""
     for path in paths:
         with reading(path):
-            for rows in pq.ParquetFile(path).iter_batches(columns=["as_of", *LIST_COLUMNS, "label"]):
+            for rows in open_parquet(path).iter_batches(columns=["as_of", *LIST_COLUMNS, "label"]):
                 yield view.of(PackedFolds.from_arrow(rows))
 
 

@@ -85,6 +85,9 @@ def _parse_override(override: str) -> dict[str, Any]:
     if not (separator and section and dot and key):
         raise ConfigurationError(f"--set {override}: expected section.key=value")
     try:
-        return {section: {key: yaml.safe_load(text)}}
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigurationError(f"--set {override}: the value is not YAML") from None
+    # YAML would take what follows ` #` for a comment; here it is part of a name, such as a folder's.
+    commented = isinstance(value, str) and " #" in text and text.strip()[0] not in "'\""
+    return {section: {key: text.strip() if commented else value}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -18,6 +19,9 @@ Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Days = Annotated[int, Field(gt=0, le=36_525)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+# Spark takes some characters of a path for a pattern, SQLAlchemy `?` for the end of the file's name, and delta-rs reads
+# %41 as A, \ as / and fails at others.
+_MISREAD_IN_PATHS = re.compile(r"[*?{}\[\]\\^|\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
 
 class Section(BaseModel):
@@ -50,6 +54,16 @@ class StorageConfig(Section):
             raise ValueError(
                 f"storage of the kind {scheme[0]} is not supported: mount it and give its folder, "
                 "which may be written as file:///FOLDER or dbfs:/FOLDER"
+            )
+        return root
+
+    @field_validator("root")
+    @classmethod
+    def _all_read_the_root_alike(cls, root: str) -> str:
+        whole = root if ":/" in root else str(Path(root).resolve())
+        if found := _MISREAD_IN_PATHS.search(whole):
+            raise ValueError(
+                f"{whole!r} holds {found[0]!r}, which Spark, Delta or MLflow would misread: rename the folder"
             )
         return root
 
@@ -393,9 +407,9 @@ class MonitoringConfig(Section):
 class MaintenanceConfig(Section):
     """What maintain_tables merges and removes."""
 
-    retention_hours: Annotated[int, Field(ge=0)] = Field(
-        description="files of versions that nothing refers to, and files that no commit names, stay as many hours; "
-        "more than any job runs"
+    retention_hours: Annotated[int, Field(ge=24)] = Field(
+        description="files of versions that nothing refers to, and files that no commit names, stay as many hours: "
+        "more than any job runs, training included, since a running job's files look like a killed one's"
     )
     compact_files: Annotated[int, Field(ge=2)] = Field(
         description="the files of a partition are merged where there are as many"

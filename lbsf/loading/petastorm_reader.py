@@ -15,21 +15,23 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.filesystem import FileSystem
 
 from lbsf.errors import InputError
 from lbsf.folds.packed import LIST_COLUMNS, Ints, PackedFolds
+from lbsf.parquet import footer_source, open_parquet, read_metadata
 
 # Petastorm's threads announce its use of deprecated PyArrow calls at every row group.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\b")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"petastorm\b")
 
-from petastorm.fs_utils import get_filesystem_and_path_or_paths  # noqa: E402
 from petastorm.reader import Reader  # noqa: E402
 from petastorm.workers_pool import EmptyResultError  # noqa: E402
 from petastorm.workers_pool.thread_pool import ThreadPool  # noqa: E402
@@ -67,10 +69,10 @@ def read_row_groups(
         InputError: there are fewer row groups than shards, or a row group is damaged.
     """
     require_row_groups(files, shards)
-    filesystem, paths = get_filesystem_and_path_or_paths([f"file://{path}" for path in files])
     reader = Reader(
-        filesystem,
-        paths,
+        # Not as URLs, which Petastorm cuts at # and ?.
+        _Footers(),
+        list(files),
         schema_fields=list(_COLUMNS),
         # One worker keeps the order of row groups, and so the training run, the same each time.
         reader_pool=ThreadPool(1, _READ_AHEAD),
@@ -103,7 +105,7 @@ def require_row_groups(files: Sequence[str], ranks: int) -> None:
 
 def count_row_groups(files: Sequence[str]) -> int:
     """Row groups of all files together, from their footers."""
-    return sum(pq.read_metadata(path).num_row_groups for path in files)
+    return sum(read_metadata(path).num_row_groups for path in files)
 
 
 def train_batches(
@@ -175,6 +177,27 @@ def every_user_once(
             yield row_group.take(np.arange(start, min(start + batch_users, len(row_group))))
 
 
+class _Footers(FileSystem):  # type: ignore[misc]
+    """The local files as Petastorm sees them: it lists row groups from their footers, and reads nothing else."""
+
+    def __init__(self) -> None:
+        # Not the base class's, which only warns that PyArrow has newer file systems: Petastorm cannot use them.
+        pass
+
+    def isfile(self, path: str) -> bool:
+        """Whether it is a file."""
+        return Path(path).is_file()
+
+    def isdir(self, path: str) -> bool:
+        """Whether it is a folder."""
+        return Path(path).is_dir()
+
+    def open(self, path: str, mode: str = "rb") -> IO[bytes] | pa.BufferReader:
+        """Opens what holds the file's footer."""
+        source = footer_source(path)
+        return Path(source).open("rb") if isinstance(source, str) else source
+
+
 class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
     """What Petastorm runs in its thread: a row group's place in, its PackedFolds out."""
 
@@ -183,7 +206,7 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
 
     def __init__(self, worker_id: int, publish: Callable[[Any], None], reader: Sequence[Any]):
         super().__init__(worker_id, publish, reader)
-        self.filesystem, _, _, _, self.row_groups, *_ = reader
+        _, _, _, _, self.row_groups, *_ = reader
         self.footers: dict[str, pq.FileMetaData] = {}
 
     @staticmethod
@@ -212,9 +235,8 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
         return replace(packed, teacher=np.array(self.teacher[path][before : before + len(packed)]))
 
     def _rows(self, path: str, number: int) -> pa.Table:
-        with self.filesystem.open(path) as source:
-            # Of a file with many row groups, reading the footer each time would take longer than reading the group.
-            file = pq.ParquetFile(source, metadata=self.footers.get(path))
+        # Of a file with many row groups, reading the footer each time would take longer than reading the group.
+        with open_parquet(path, metadata=self.footers.get(path)) as file:
             self.footers[path] = file.metadata
             rows = file.read_row_group(number, columns=list(_COLUMNS), use_threads=False)
         if "as_of" in rows.column_names:
@@ -234,7 +256,7 @@ def _worker_beside(teacher: Mapping[str, npt.NDArray[np.float32]]) -> type[_RowG
 def _by_file(teacher: str, files: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
     """Each file's part of what a teacher says, left on disk until it is read."""
     said = np.load(teacher, mmap_mode="r", allow_pickle=False)
-    ends = np.cumsum([pq.read_metadata(path).num_rows for path in files])
+    ends = np.cumsum([read_metadata(path).num_rows for path in files])
     if len(said) != ends[-1]:
         raise InputError(f"{teacher}: it speaks of {len(said):,} users, the files hold {ends[-1]:,}")
     return dict(zip(files, np.split(said, ends[:-1]), strict=True))

@@ -13,11 +13,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.parquet as pq
-
 from lbsf.config.models import FoldConfig
-from lbsf.errors import InputError, UserError
 from lbsf.damaged import reading
+from lbsf.errors import InputError, UserError
+from lbsf.parquet import open_parquet
 from lbsf.schemas import FOLDS, PAYMENTS
 from lbsf.tables.faults import explain
 from lbsf.tables.fold_inputs import by_bucket, nights_since, stored_night
@@ -79,7 +78,7 @@ def stored_specs(files: Sequence[DataFile]) -> set[str]:
 def spec_of(path: str) -> str:
     """The fold_spec of a file's folds, of which there is at least one. Raises InputError where it cannot be read."""
     with reading(path):
-        return str(pq.ParquetFile(path).read_row_group(0, columns=["fold_spec"])["fold_spec"][0])
+        return str(open_parquet(path).read_row_group(0, columns=["fold_spec"])["fold_spec"][0])
 
 
 def fold_files(

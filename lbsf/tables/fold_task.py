@@ -21,12 +21,13 @@ import pyarrow.parquet as pq  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from lbsf.config.models import FoldConfig  # noqa: E402
+from lbsf.damaged import UNREADABLE, reading  # noqa: E402
 from lbsf.errors import InputError  # noqa: E402
 from lbsf.folding.cut import DAY_US, day_number, fold_days  # noqa: E402
 from lbsf.folding.hashing import user_bucket  # noqa: E402
 from lbsf.folding.night import next_folds  # noqa: E402
 from lbsf.folding.rows import PAYMENT_COLUMNS, TEXT_COLUMNS, PaymentRows  # noqa: E402
-from lbsf.damaged import UNREADABLE, reading  # noqa: E402
+from lbsf.parquet import open_parquet, read_parquet  # noqa: E402
 from lbsf.tables.log import NewFile  # noqa: E402
 
 _DAY = timedelta(days=1)
@@ -158,7 +159,7 @@ def _from_last_night(task: FoldTask, last: LastNight) -> tuple[pa.Table, int]:
         return _read_ordered(task, [(file, begin, as_of) for file in task.payments], users)
 
     try:
-        tables = [pq.read_table(path, use_threads=False, partitioning=None) for path in last.files]
+        tables = [read_parquet(path, use_threads=False) for path in last.files]
     except UNREADABLE as error:
         raise LastNightError from error
     folds = pa.concat_tables(tables).sort_by("user_id") if len(tables) > 1 else tables[0]
@@ -190,7 +191,7 @@ def _read_ordered(
 
 def _read(file: PaymentFile, columns: Sequence[str]) -> pa.Table:
     with reading(file.path):
-        parquet = pq.ParquetFile(file.path, read_dictionary=list(TEXT_COLUMNS))
+        parquet = open_parquet(file.path, read_dictionary=TEXT_COLUMNS)
         table = parquet.read(list(columns), use_threads=False).select(list(columns))
     if "paid_at" not in columns:
         return table

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
-from lbsf.errors import InputError
 from lbsf.damaged import damaged
+from lbsf.errors import InputError
 from lbsf.schemas import TableSchema
 from lbsf.tables.faults import conflict, explain, is_conflict
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from lbsf.config.models import MaintenanceConfig
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES, FOLDS, PAYMENTS, SCORES, TableSchema
 from lbsf.tables.faults import CONFLICTS, conflict
+from lbsf.tables.litter import litter, remove_empty_folders
 from lbsf.tables.warehouse import Warehouse, local_path
 
 # Petastorm shards these by their near equal row groups, which a merge would not keep. They need none:
@@ -31,7 +33,7 @@ class Maintained(NamedTuple):
 
     Attributes:
         files_compacted: small files that were merged.
-        files_removed: files that nothing refers to.
+        files_removed: files that nothing refers to, and what killed writers left beside them.
         bytes_removed: their size.
         versions_kept: the newest version and those of the referenced ones that can still be read.
         versions_lost: referenced versions that cannot be read: their log has expired, or the table is another one.
@@ -90,13 +92,15 @@ def maintain(
     compacted = 0 if table in LAID_OUT_BY_ROW_GROUP else _compact(warehouse, table, config.compact_files, dry_run)
     newest, first = warehouse.version(table), _first_readable(root)
     kept = {newest, *(version for version in referenced if first <= version <= newest)}
-    files = _unreferenced(root, kept, config.retention_hours)
+    before = time.time() - 3600 * config.retention_hours
+    files = sorted({*_unreferenced(root, kept, config.retention_hours), *litter(root, before)})
     size = sum(file.stat().st_size for file in files)
     if not dry_run:
         for file in files:
             file.unlink(missing_ok=True)
             # Hadoop's checksum on a plain file system.
             file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
+        remove_empty_folders(root, before, {file.parent for file in files})
     return Maintained(compacted, len(files), size, tuple(sorted(kept)), tuple(sorted(set(referenced) - kept)))
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 
 import lbsf
 from lbsf.config.models import Config
 from lbsf.damaged import reading
+from lbsf.parquet import read_parquet
 
 # What tells one example from another: whose, as of when, with what outcome, and how much was folded of what spec.
 _IDENTITY = ("user_id", "as_of", "label", "fold_spec", "payments_kept", "merchants_kept", "cents")
@@ -40,7 +40,7 @@ def split_hash(files: Sequence[str]) -> str:
     parts = []
     for path in files:
         with reading(path):
-            parts.append(pq.read_table(path, columns=list(_IDENTITY), partitioning=None).to_pandas())
+            parts.append(read_parquet(path, _IDENTITY).to_pandas())
     rows = pd.concat(parts, ignore_index=True)
     rows["as_of"] = rows["as_of"].astype(str)
     columns = [pd.util.hash_array(rows[name].to_numpy(), categorize=True) for name in _IDENTITY]

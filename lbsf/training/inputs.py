@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from lbsf.errors import InputError
+from lbsf.parquet import read_metadata, read_parquet
 from lbsf.training.plan import TrainingPlan
 
 # A Parquet file ends with its footer, the footer's length and four letters.
@@ -29,7 +29,7 @@ def data_digest(plan: TrainingPlan) -> str:
         users = 0
         for path in split.files:
             try:
-                users += pq.read_metadata(path).num_rows
+                users += read_metadata(path).num_rows
                 seen.update(_footer(Path(path)))
             except (OSError, ValueError) as error:
                 raise InputError(f"split {name}: {path} cannot be read: {' '.join(str(error).split())}") from None
@@ -66,7 +66,7 @@ def positive_weight(plan: TrainingPlan) -> float | None:
     if weight != "balanced":
         return weight
     files = plan.splits["train"].files
-    labels = np.concatenate([pq.read_table(path, columns=["label"], partitioning=None)["label"] for path in files])
+    labels = np.concatenate([read_parquet(path, ["label"])["label"] for path in files])
     positives = int(labels.sum())
     if positives in (0, len(labels)):
         raise InputError("training.positive_weight: balanced needs training labels of both classes")

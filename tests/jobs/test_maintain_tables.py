@@ -48,7 +48,6 @@ def settings(overrides: list[str], champion_uri: str) -> list[str]:
         f"tracking.model_name=maintained_{uuid.uuid4().hex}",
         "fold.window_days=5",
         "fold.max_payments_per_merchant=2",
-        "maintenance.retention_hours=0",
         "maintenance.compact_files=2",
     ]
 
@@ -58,10 +57,13 @@ def scratch(settings: list[str], spark: SparkSession) -> Job:
     return changed(settings)
 
 
-def changed(settings: list[str], *overrides: str) -> Job:
+def changed(settings: list[str], *overrides: str, retention_hours: int = 0) -> Job:
     """The same warehouse with some settings changed."""
     values = [*settings, *overrides]
-    return Job(load_config("conf/local.yaml", values), "conf/local.yaml", values)
+    config = load_config("conf/local.yaml", values)
+    # Tests do not wait a day for what the configuration would hold for so long.
+    maintenance = config.maintenance.model_copy(update={"retention_hours": retention_hours})
+    return Job(config.model_copy(update={"maintenance": maintenance}), "conf/local.yaml", values)
 
 
 def deliver(job: Job, *payments: dict[str, Any]) -> None:
@@ -129,7 +131,7 @@ def write_score(job: Job, score_date: date, folds_version: int, scored_at: datet
 
 
 def test_a_fold_after_compaction_goes_on_and_equals_a_full_one(scratch: Job, settings: list[str]) -> None:
-    week = changed(settings, "maintenance.retention_hours=168")
+    week = changed(settings, retention_hours=168)
     deliver(scratch, *PAID)
     assert fold_payments.run(scratch, as_of=[EIGHTH]).details["way"] == "full"
     deliver(scratch, late(1, 5, "user01"))
@@ -257,16 +259,31 @@ def test_files_of_a_killed_job_go_once_they_are_old(scratch: Job, settings: list
     write_folds(scratch, made_from=[0])
     write_folds(scratch, made_from=[0])
     replaced = files_of(scratch, FOLDS, [0])
-    folder = Path(scratch.warehouse.location(FOLDS), "as_of=2025-01-08", "user_bucket=1")
-    folder.mkdir()
-    killed, running = folder / "part-00001-killed.zstd.parquet", folder / "part-00001-running.zstd.parquet"
-    for path in (killed, running):
-        path.write_bytes(b"not committed")
+    root = Path(scratch.warehouse.location(FOLDS))
+    folder = root / "as_of=2025-01-08" / "user_bucket=1"
+    names = (
+        "part-00001-{}.zstd.parquet",
+        ".part-00001-{}-gone.zstd.parquet.crc",
+        "../user_bucket=7{}/part-00007.zstd.parquet",
+        "../../_delta_log/.00000000000000000002.json.{}.tmp",
+        "../../_temporary/0/_temporary/attempt_{}/part-00000.parquet",
+    )
+    killed, running = (
+        [Path(os.path.normpath(folder / name.format(of))) for name in names] for of in ("killed", "runs")
+    )
     old = datetime.now().timestamp() - 3700
-    os.utime(killed, (old, old))
-    done = maintain_tables.run(changed(settings, "maintenance.retention_hours=1"))
-    assert (done.details["files removed"], done.details["bytes removed"]) == (1, len(b"not committed"))
-    assert (killed.exists(), running.exists()) == (False, True)
+    for path in (*killed, *running):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not committed")
+    for path in killed:
+        os.utime(path, (old, old))
+    hour = changed(settings, retention_hours=1)
+    assert maintain_tables.run(hour, dry_run=True).details["files removed"] == len(killed)
+    done = maintain_tables.run(hour)
+    assert (done.details["files removed"], done.details["bytes removed"]) == (5, 5 * len(b"not committed"))
+    assert not any(path.exists() for path in killed) and all(path.exists() for path in running)
+    # The emptied folder of a partition goes too.
+    assert not killed[2].parent.exists()
     # Replaced just now: the version before is younger than the retention.
     assert replaced <= data_files(scratch, FOLDS)
 
@@ -279,7 +296,7 @@ def test_compaction_leaves_few_files_and_row_groups_alone(scratch: Job, settings
     scratch.warehouse.replace_day(FOLDS, frame.repartition(3, "user_id"), EIGHTH)
     files = data_files(scratch, FOLDS)
     assert len(files_of(scratch, FOLDS, [1])) > 1
-    done = maintain_tables.run(changed(settings, "maintenance.compact_files=3", "maintenance.retention_hours=1"))
+    done = maintain_tables.run(changed(settings, "maintenance.compact_files=3", retention_hours=1))
     assert done.details["files compacted"] == 0
     assert (scratch.warehouse.version(PAYMENTS), scratch.warehouse.version(FOLDS)) == (1, 1)
     assert data_files(scratch, FOLDS) == files

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,7 @@ class Server(NamedTuple):
     process: subprocess.Popen[str]
     url: str
     folder: Path
+    temporary: Path
     said: str
 
 
@@ -46,7 +48,8 @@ def server(analyst_warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactor
     settings = [*SMALL, f"storage.root={analyst_warehouse.storage.root}"]
     arguments = [part for setting in settings for part in ("--set", setting)]
     command = [sys.executable, PROJECT / "jobs/serve_sql.py", "--conf", PROJECT / "conf/local.yaml", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    temporary = tmp_path_factory.mktemp("temporary files")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "TMPDIR": str(temporary)}
     process = subprocess.Popen(
         [*command, "--port", str(free_port()), "--views", PROJECT / "conf/views"],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -62,7 +65,7 @@ def server(analyst_warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactor
         said = "".join(lines)
         ready = re.search(r"^ready: (jdbc:hive2://127\.0\.0\.1:\d+/lbsf)$", said, re.MULTILINE)
         assert ready is not None, said
-        yield Server(process, ready[1], folder, said)
+        yield Server(process, ready[1], folder, temporary, said)
     finally:
         process.kill()
         process.wait()
@@ -72,9 +75,9 @@ def server(analyst_warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactor
 PROMPT = re.compile(r"^\d: jdbc:\S+> ", re.MULTILINE)
 
 
-def beeline(server: Server, *statements: str) -> subprocess.CompletedProcess[str]:
+def beeline(server: Server, *statements: str, force: bool = False) -> subprocess.CompletedProcess[str]:
     asked = [part for statement in statements for part in ("-e", statement)]
-    quiet = ["--silent=true", "--outputformat=tsv2", "--nullemptystring=true"]
+    quiet = [f"--force={str(force).lower()}", "--silent=true", "--outputformat=tsv2", "--nullemptystring=true"]
     return subprocess.run(
         [BEELINE, "-u", server.url, "-n", "analyst", *quiet, *asked],
         env={**os.environ, "PATH": f"{BEELINE.parent}:{os.environ['PATH']}"},
@@ -126,19 +129,76 @@ def test_a_tool_finds_tables_views_and_columns_with_their_comments(server: Serve
     assert {row[3]: row[11] for row in columns[1:]}["open_since"] == "the first night of the breach that is open now"
 
 
-def test_a_client_cannot_change_a_table_by_its_name(server: Server, analyst_warehouse: Warehouse) -> None:
-    result = beeline(server, "DELETE FROM scores")
-    assert "DELTA_UNSUPPORTED_SOURCE" in result.stderr
-    assert analyst_warehouse.read(SCORES).count() == len(scores())
+# FILES is a folder beside the warehouse, SCORES that of the table.
+FORBIDDEN = """
+DROP VIEW scores
+DROP DATABASE lbsf CASCADE
+CREATE OR REPLACE VIEW scores AS SELECT 1 AS user_id
+ALTER VIEW scores RENAME TO gone
+CREATE TEMPORARY VIEW mine AS SELECT 1 AS one
+CREATE TABLE mine USING parquet LOCATION 'FILES/mine' AS SELECT 1 AS one
+INSERT OVERWRITE DIRECTORY 'FILES/mine' USING parquet SELECT * FROM scores
+INSERT INTO delta.`SCORES` SELECT * FROM scores
+DELETE FROM scores
+DELETE FROM delta.`SCORES`
+UPDATE delta.`SCORES` SET band = 'A'
+OPTIMIZE delta.`SCORES`
+VACUUM delta.`SCORES`
+ADD JAR FILES/secret.txt
+CACHE TABLE scores
+CREATE TEMPORARY FUNCTION mine AS 'java.lang.Object'
+SELECT * FROM text.`FILES/secret.txt`
+SELECT * FROM text.`SCORES/../../../../../../../../../../../FILES/secret.txt`
+SELECT (SELECT max(value) FROM text.`FILES/secret.txt`) AS value
+WITH it AS (SELECT * FROM text.`FILES/secret.txt`) SELECT count(*) FROM it
+SELECT user_id FROM scores WHERE EXISTS (SELECT 1 FROM text.`FILES/secret.txt` WHERE value > user_id)
+SELECT TRANSFORM (user_id) USING 'cat' AS (value) FROM scores
+SELECT reflect('java.lang.System', 'getProperty', 'user.name')
+SELECT java_method('java.lang.System', 'getProperty', 'user.name')
+"""
+
+
+def test_a_client_can_only_read(server: Server, analyst_warehouse: Warehouse, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("1234", encoding="utf-8")
+    places = {"FILES": str(tmp_path), "SCORES": analyst_warehouse.location(SCORES)}
+    forbidden = [
+        re.sub("FILES|SCORES", lambda place: places[place[0]], statement)
+        for statement in FORBIDDEN.split("\n")
+        if statement
+    ]
+    # Each on its own: the next one is asked whatever came of it.
+    result = beeline(server, *forbidden, force=True)
+    refused = re.findall(r"Error: \S+HiveSQLException: Error running query: (\S+ refused|\[[A-Z_]+\])", result.stderr)
+    by_check, by_spark = "java.lang.RuntimeException: refused", ["[DELTA_UNSUPPORTED_SOURCE]", "[UNRESOLVED_ROUTINE]"]
+    assert Counter(refused) == {by_check: len(forbidden) - 3, by_spark[0]: 1, by_spark[1]: 2}, result.stderr
+    assert "1234" not in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.txt"]
     assert analyst_warehouse.version(SCORES) == 0
+    # Another client still finds all.
+    allowed = [
+        "SET spark.sql.shuffle.partitions=3",
+        "SHOW VIEWS",
+        "DESCRIBE scores",
+        "EXPLAIN SELECT * FROM scores",
+        "WITH risky AS (SELECT user_id FROM scores WHERE band = 'E') SELECT count(*) AS risky FROM risky, range(2)",
+        "SELECT count(*) AS stored FROM scores",
+    ]
+    rows = asked(server, *allowed)
+    assert rows[-2:] == [["stored"], [str(len(scores()))]]
+    assert ["lbsf", "latest_scores", "false"] in rows
 
 
 def test_it_ends_when_told_to_and_leaves_nothing_behind(server: Server) -> None:
+    # Spark's own files among them.
+    assert [path.parent.parent for path in server.temporary.rglob("blockmgr-*")] == [
+        server.temporary / f"lbsf-{os.getuid()}"
+    ]
     server.process.send_signal(signal.SIGTERM)
     printed, _ = server.process.communicate(timeout=120)
     assert printed.splitlines()[-1] == "stopped"
     assert server.process.returncode == 0
     assert list(server.folder.iterdir()) == []
+    assert [path.name for path in server.temporary.rglob("*") if path.is_file()] == ["lock"]
     # No fault, and no client's statement, in what a log would keep.
     assert "ERROR" not in server.said + printed
     assert "DELETE" not in server.said + printed

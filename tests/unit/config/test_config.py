@@ -189,6 +189,33 @@ def test_an_override_that_is_no_yaml_is_shown() -> None:
     assert refusal(BASE, "storage.root=[a") == "--set storage.root=[a: the value is not YAML"
 
 
+def test_a_number_sign_in_an_override_begins_no_comment() -> None:
+    root = "/data/bank #1 it's 100% ü"
+    assert load_config(BASE, [f"storage.root={root}"]).storage.root == root
+    assert load_config(BASE, ["storage.root='/data/bank #1' # the old one"]).storage.root == "/data/bank #1"
+    assert load_config(BASE, ["fold.window_days=45 # days"]).fold.window_days == 45
+
+
+@pytest.mark.parametrize("part", ["*", "?", "{", "}", "[", "]", "\\", "^", "|", "%41", "%c3"])
+def test_a_folder_that_some_part_would_misread_is_refused(part: str) -> None:
+    says = refusal(BASE, f"storage.root=/data/bank{part}x")
+    assert says.startswith(
+        f"{BASE}: storage.root: {f'/data/bank{part}x'!r} holds {part!r}, which Spark, Delta or MLflow"
+    )
+
+
+def test_a_retention_that_would_remove_running_jobs_files_is_refused() -> None:
+    assert "maintenance.retention_hours: Input should be greater than or equal to 24" in refusal(
+        BASE, "maintenance.retention_hours=23"
+    )
+
+
+def test_the_folder_above_a_relative_root_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a[b]").mkdir()
+    monkeypatch.chdir(tmp_path / "a[b]")
+    assert "holds '[', which Spark" in refusal(BASE)
+
+
 def test_configuration_is_frozen() -> None:
     config = load_config(BASE)
     with pytest.raises(ValidationError):

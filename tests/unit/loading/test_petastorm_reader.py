@@ -30,7 +30,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("examples")
     rows = labelled_rows(130, seed=0)
     return [
-        write_examples(folder / "split=train file.parquet", rows[:100], row_group_rows=20),
+        # What a URL or a glob would read in its own way.
+        write_examples(folder / "split=train #1?{x}[y] %41 ü.parquet", rows[:100], row_group_rows=20),
         write_examples(folder / "b.parquet", rows[100:], row_group_rows=20),
     ]
 

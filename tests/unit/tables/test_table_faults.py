@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lbsf.errors import InputError
 from lbsf.damaged import damaged, reading
+from lbsf.errors import InputError
 from lbsf.tables import explain
 
 
