@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.ending import Interrupted, child_processes, end_children, interruptible, lost_spark, without_py4j
 from lbsf.config import Config, load_config
-from lbsf.errors import FindingError, InputError, UserError
+from lbsf.errors import InputError, UserError
 from lbsf.scratch import use_scratch
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Summary:
         quarantined: rows refused and kept aside.
         details: further figures for the line, in order.
         seconds: wall time, set when the step ends.
+        findings: what came out and needs a person, though the work is done; a line each, and exit code 3.
     """
 
     step: str
@@ -50,6 +51,7 @@ class Summary:
     quarantined: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    findings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         figures = {"in": self.rows_in, "out": self.rows_out, "quarantined": self.quarantined}
@@ -111,7 +113,7 @@ class Job:
         started = time.monotonic()
         try:
             yield summary
-        except (UserError, FindingError):
+        except UserError:
             raise
         except Exception as error:
             from lbsf.tables import explain
@@ -160,9 +162,9 @@ def run_main(
     The job's module docstring is its `--help`.
 
     Returns:
-        0 when the work is done, 2 for wrong usage, configuration or input, and where Spark's process is gone, 3 when
-        the work is done and found something that needs a person, 128 + its number when a signal ended the job (one
-        line on standard error each). A fault of the product itself keeps its traceback.
+        0 when the work is done; 2 for wrong usage, configuration or input, and where Spark's process is gone; 3 when
+        the work is done and its summary has findings, which need a person; 128 + its number when a signal ended the
+        job (one line on standard error each). A fault of the product itself keeps its traceback.
     """
     module = inspect.getmodule(run)
     parser = argparse.ArgumentParser(
@@ -201,19 +203,22 @@ def _exit_code(name: str, conf: str, overrides: Sequence[str], work: Callable[[J
         use_scratch()
         config = load_config(conf, overrides)
         try:
-            work(Job(config, conf, overrides))
+            summary = work(Job(config, conf, overrides))
         except Exception as error:
             lost = lost_spark(error, config)
             if lost is None:
                 raise
             raise lost from error
-    except (UserError, FindingError) as error:
+    except UserError as error:
         _say(name, error)
-        return 3 if isinstance(error, FindingError) else 2
-    return 0
+        return 2
+    findings = summary.findings if isinstance(summary, Summary) else []
+    for finding in findings:
+        _say(name, finding)
+    return 3 if findings else 0
 
 
-def _say(name: str, error: BaseException) -> None:
-    """One line on standard error: what ended the job, and what else was noted on the way out."""
-    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+def _say(name: str, what: BaseException | str) -> None:
+    """Print one line on standard error: what ended the job or was found, and what was noted on the way out."""
+    said = "; ".join([str(what), *getattr(what, "__notes__", [])])
     print(f"{name}: {' '.join(said.split())}", file=sys.stderr, flush=True)

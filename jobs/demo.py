@@ -33,7 +33,7 @@ from jobs import (
 )
 from jobs.common import Job, Summary, day, run_main
 from lbsf.config import load_config
-from lbsf.errors import ConfigurationError, FindingError
+from lbsf.errors import ConfigurationError
 from lbsf.monitoring.migration import MONTH
 from lbsf.schemas import PAYMENTS
 from lbsf.tables import paid_days
@@ -42,7 +42,7 @@ SIMULATED = {"parquet": "conf/sources/synthetic_payments.yaml", "csv": "conf/sou
 SIMULATED_LABELS = "conf/sources/synthetic_labels.yaml"
 
 
-def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | None) -> None:
+def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | None) -> Summary:
     """Runs every step in turn; each prints its summary line.
 
     Args:
@@ -50,6 +50,9 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
         payments: source mapping of payments; None simulates them.
         labels: source mapping of labels; given together with payments.
         as_of: last night that is scored; None: the day after the last payment.
+
+    Returns:
+        A summary with the findings of the ingests.
     """
     if (payments is None) != (labels is None):
         raise ConfigurationError("--payments and --labels go together: give both, or neither to simulate")
@@ -61,8 +64,9 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
         # A bank of a few users may have nobody in default in its last cohort.
         best_auc = None if math.isnan(reachable) else reachable
         payments, labels = SIMULATED[job.config.synthetic.format], SIMULATED_LABELS
-    ingest_payments.run(job, source=payments)
-    ingest_labels.run(job, source=labels)
+    summary = Summary("demo")
+    summary.findings += ingest_payments.run(job, source=payments).findings
+    summary.findings += ingest_labels.run(job, source=labels).findings
     stored = job.warehouse.data_files(PAYMENTS, job.warehouse.version(PAYMENTS))
     first, last = paid_days(stored)
     as_of = as_of or last + timedelta(days=1)
@@ -78,6 +82,7 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     written = report.run(job, as_of=as_of, best_auc=best_auc)
     answer_queries.run(job, first=3)
     _say_where(job, written, time.monotonic() - started)
+    return summary
 
 
 def _with_out_of_time(job: Job) -> Job:
@@ -107,9 +112,7 @@ def _promote(job: Job, validated: Summary) -> None:
 
 def _monitor(job: Job, as_of: date) -> None:
     """Watches the night; what is found stands on the report too, and the demo goes on."""
-    try:
-        monitor_scores.run(job, as_of=as_of)
-    except FindingError as finding:
+    for finding in monitor_scores.run(job, as_of=as_of).findings:
         print(f"  {finding}", flush=True)
 
 

@@ -1,19 +1,22 @@
 """Stores the payments of one delivery: reads a source through its mapping, checks the contract.
 
 Rows that break the contract go to payments_quarantine with their reasons. A payment that is delivered twice
-is stored once, a late one on its own day. Running it again on the same files changes nothing.
+is stored once, a late one on its own day. Running it again on the same files changes nothing. Exit code 3: the
+delivery is taken in, and more than ingest.max_refused_share of it was refused.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pyspark.sql import functions as F
+
 from jobs.common import Job, Summary, run_main
-from lbsf.ingest import Received, accepted, check_payments, count_rows, load_mapping, read_source, refused
+from jobs.ingest import Delivery, add_arguments, store
+from lbsf.ingest import Received, check_payments, fitting_limits, load_mapping, read_source
 from lbsf.schemas import PAYMENTS, PAYMENTS_QUARANTINE
 
 
@@ -25,41 +28,36 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
         source: mapping file.
         path: read this instead of the mapping's path, for instance one day's file.
 
+    Returns:
+        The summary; a finding where too much was refused.
+
     Raises:
         UserError: the mapping or the source is missing, empty or unfit; nothing is written then.
     """
     with job.step("ingest_payments") as summary:
         mapping = load_mapping(source, PAYMENTS)
         received = Received(mapping.name, datetime.now(UTC), uuid.uuid4().hex)
-        origin = f"{source}: {path or mapping.path}"
-        rows = read_source(job.spark, mapping, job.config.storage.root, path)
-        checked = check_payments(rows, job.config.ingest, received, job.config.storage.user_buckets)
-        counts = count_rows(checked, origin=origin, day="paid_on", key="payment_id")
-
-        # Quarantine first: where the second write fails, the next run finds both as they should be.
-        if counts.refused or not job.warehouse.exists(PAYMENTS_QUARANTINE):
-            job.warehouse.insert_new(PAYMENTS_QUARANTINE, refused(checked, received), PAYMENTS_QUARANTINE.key)
-        else:
-            # A run may have been killed between the table's first commit and this.
-            job.warehouse.register(PAYMENTS_QUARANTINE)
-        payments = accepted(checked, PAYMENTS, earliest="paid_at")
-        stored = job.warehouse.insert_new(PAYMENTS, payments, PAYMENTS.key, within=counts.key_range)
-
-        summary.rows_in, summary.rows_out, summary.quarantined = counts.rows, stored, counts.refused
-        summary.details["duplicates"] = counts.rows - counts.refused - stored
-        summary.details["days"] = counts.days
-        summary.details["payments version"] = job.warehouse.version(PAYMENTS)
+        mapped = read_source(job.spark, mapping, job.config.storage.root, path)
+        checked = check_payments(mapped, job.config.ingest, received, job.config.storage.user_buckets)
+        delivery = Delivery(
+            origin=f"{source}: {path or mapping.path}",
+            received=received,
+            mapped=mapped,
+            checked=checked,
+            table=PAYMENTS,
+            quarantine=PAYMENTS_QUARANTINE,
+            earliest="paid_at",
+            day="paid_on",
+            stored_now=lambda: job.warehouse.read(PAYMENTS).where(F.col("ingested_at") == F.lit(received.at)),
+            hints=lambda: fitting_limits(checked),
+        )
+        store(job, delivery, summary)
     return summary
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--source", required=True, metavar="FILE", help="source mapping, conf/sources/NAME.yaml")
-    parser.add_argument("--path", help="read this instead of the mapping's path, for instance one day's file")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
-    return run_main(_add_arguments, run, argv)
+    return run_main(add_arguments, run, argv)
 
 
 if __name__ == "__main__" and (status := main()):

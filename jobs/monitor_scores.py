@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
-from lbsf.errors import FindingError, InputError
+from lbsf.errors import InputError
 from lbsf.evaluation.reference import Reference
 from lbsf.monitoring.drift import count_inputs, drift_measures
 from lbsf.monitoring.findings import Measured, breaches
@@ -41,10 +41,12 @@ def run(job: Job, *, as_of: date) -> Summary:
         job: configuration, session, tables and models.
         as_of: the scored night.
 
+    Returns:
+        The summary; a finding where a measure lies beyond its threshold.
+
     Raises:
         InputError: there are no scores of that night, or of several models; their model, its reference, or the
             table versions that they were made from are gone. Nothing is written then.
-        FindingError: a measure lies beyond its threshold; everything is written before.
     """
     with job.step("monitor_scores") as summary:
         scores = job.warehouse.read(SCORES, job.warehouse.version(SCORES))
@@ -69,7 +71,7 @@ def run(job: Job, *, as_of: date) -> Summary:
         for one in found:
             print(f"  {one}", flush=True)
         names = ", ".join(f"{one.measure} {one.segment}" for one in found)
-        raise FindingError(
+        summary.findings.append(
             f"--as-of {as_of}: {len(found)} of {len(measured)} values lie beyond their thresholds: {names}; "
             "docs/monitoring.md says what to do"
         )

@@ -4,8 +4,8 @@ Run again after a failure, it goes on at the step that failed. Nights that were 
 are caught up first, at most nightly.catch_up_nights of them. A second run at the same time is refused.
 
 Exit code 0: every night is done. 2: a step failed, and the line says which. 130, 143: SIGINT (Ctrl-C) or SIGTERM ended
-it; the step is on record as failed. 3: all is done, and monitoring found something that a person must look at; also
-when a night that ended so is asked for again.
+it; the step is on record as failed. 3: all is done, and monitoring or an ingest found something that a person must look
+at; also when a night that ended so is asked for again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from datetime import UTC, date, datetime
 from jobs import fold_payments, ingest_labels, ingest_payments, monitor_scores, report, score_users
 from jobs.common import Job, Summary, alone, day, run_main
 from jobs.ending import lost_spark
-from lbsf.errors import FindingError
 from lbsf.nights import DONE, FAILED, FINDING, STARTED, missing_nights, remaining_steps
 from lbsf.schemas import NIGHTLY_RUNS
 from lbsf.session import in_utc
@@ -78,9 +77,11 @@ def run(job: Job, *, as_of: date, only: bool = False, again: bool = False) -> Su
         only: leave missed nights alone.
         again: do all steps of `as_of`, whatever the record says.
 
+    Returns:
+        The summary, with the findings of the nights' steps.
+
     Raises:
         InputError: another run is at work, or a step was refused its input; later steps are not begun then.
-        FindingError: all steps are done, and monitoring found something.
     """
     refusal = "another nightly run is at work here; wait until it ends"
     with alone(job.root, "nightly", refusal), job.step("nightly") as summary:
@@ -94,11 +95,9 @@ def run(job: Job, *, as_of: date, only: bool = False, again: bool = False) -> Su
         for night in due:
             done += _do_night(job, night, night_log, delivered, again=again and night == as_of)
         summary.details = {"nights": " ".join(map(str, due)), "steps done": done}
-        findings = [
+        summary.findings = [
             f"{record.as_of}: {record.message}" for record in night_log.records(due) if record.outcome == FINDING
         ]
-    if findings:
-        raise FindingError("; ".join(findings))
     return summary
 
 
@@ -109,7 +108,7 @@ def _do_night(job: Job, as_of: date, night_log: NightLog, delivered: dict[str, R
     print(f"  night {as_of}: {'nothing is left to do' if not steps else ', '.join(steps)}", flush=True)
     for step in steps:
         if step in delivered:
-            night_log.write(replace(delivered[step], as_of=as_of, message=f"done with {delivered[step].as_of}"))
+            night_log.write(_done_with(delivered[step], as_of))
             continue
         record = _do_step(job, as_of, step, night_log)
         if step in DELIVERY:
@@ -121,11 +120,9 @@ def _do_step(job: Job, as_of: date, step: str, night_log: NightLog) -> Record:
     record = night_log.new_record(as_of, step)
     try:
         night_log.write(record)
-        try:
-            summary = STEPS[step](job, as_of)
-        except FindingError as found:
-            return night_log.end(record, FINDING, message=str(found))
-        return night_log.end(record, DONE, summary)
+        summary = STEPS[step](job, as_of)
+        outcome = FINDING if summary.findings else DONE
+        return night_log.end(record, outcome, summary, message="; ".join(summary.findings) or None)
     # Whatever ends the step is put on record, a signal too, and goes on as it came.
     except BaseException as error:
         cause = lost_spark(error, job.config) or error
@@ -137,6 +134,12 @@ def _do_step(job: Job, as_of: date, step: str, night_log: NightLog) -> Record:
         if cause is error:
             raise
         raise cause from error
+
+
+def _done_with(delivered: Record, as_of: date) -> Record:
+    """The record of a delivery's step for a later night of the same run: done, and nothing came with it."""
+    message = f"done with {delivered.as_of}" + (f": {delivered.message}" if delivered.message else "")
+    return replace(delivered, as_of=as_of, message=message, rows_in=0, rows_out=0, quarantined=0)
 
 
 class NightLog:

@@ -1,4 +1,4 @@
-"""The errors that a person can mend: a job prints one as one line and exits with code 2; a finding with 3."""
+"""The errors that a person can mend: a job prints one as one line and exits with code 2."""
 
 
 class UserError(Exception):
@@ -15,7 +15,3 @@ class SchemaMismatchError(UserError):
 
 class InputError(UserError):
     """A source, a table or a model that the job needs is missing, empty or unusable."""
-
-
-class FindingError(Exception):
-    """The work is done, and what came out needs a person: the message says what. A job exits with code 3."""

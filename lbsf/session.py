@@ -138,4 +138,8 @@ def _local(config: SparkConfig) -> SparkSession:
     with _own_ctrl_c():
         spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    # A task's failure reaches the job, which says it in one line; these would log its stack, and the row, before.
+    log = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
+    for name in ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager"):
+        log.core.config.Configurator.setLevel(name, log.Level.OFF)
     return spark

@@ -7,7 +7,7 @@
 -- ended_at: when the last ended, UTC
 -- seconds: the steps' own time, without pauses between them and earlier attempts
 -- attempts: of the step that was begun most often
--- quarantined: rows refused and kept aside
+-- quarantined: rows newly refused and kept aside
 -- message: what failed or was found, by step
 -- details: each step's figures and table versions, as JSON, by step
 -- code_version: of the code that did it

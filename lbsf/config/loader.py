@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,43 @@ def describe(error: ValidationError) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's top-level mapping. Raises ConfigurationError where it is missing or no mapping."""
+    """A YAML file's top-level mapping.
+
+    Raises:
+        ConfigurationError: it is missing, not UTF-8, not YAML or no mapping, or a key stands twice in it.
+    """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: no such file") from None
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{path}: byte {error.start + 1} is not UTF-8: save the file with the encoding UTF-8"
+        ) from None
+    # A ValueError is a value that is none, such as the day 2025-02-30.
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        where = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise ConfigurationError(f"{path}: cannot be read as YAML: {where}") from None
     if not isinstance(values, dict):
         raise ConfigurationError(f"{path}: expected `key: value` lines at the top level")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader that refuses a key which stands twice in one mapping, where the last would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"key {key.value} stands twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -85,8 +112,8 @@ def _parse_override(override: str) -> dict[str, Any]:
     if not (separator and section and dot and key):
         raise ConfigurationError(f"--set {override}: expected section.key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = _load(text)
+    except (yaml.YAMLError, ValueError):
         raise ConfigurationError(f"--set {override}: the value is not YAML") from None
     # YAML would take what follows ` #` for a comment; here it is part of a name, such as a folder's.
     commented = isinstance(value, str) and " #" in text and text.strip()[0] not in "'\""

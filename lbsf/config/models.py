@@ -118,6 +118,10 @@ class IngestConfig(Section):
     currencies: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")], ...] = Field(min_length=1)
     max_amount: Annotated[float, Field(gt=0)] = Field(description="largest believable absolute amount")
     earliest_paid_on: date = Field(description="a payment before this day is refused")
+    max_refused_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="an ingest of payments or labels that refuses a larger share of a delivery, or of what is new in "
+        "it, ends with code 3"
+    )
 
 
 class FoldConfig(Section):

@@ -1,17 +1,23 @@
 """Any source's payments and labels as ours: the mapping, the contract, what is refused and why."""
 
 from lbsf.ingest.contract import Received, check_labels, check_payments
-from lbsf.ingest.delivery import accepted, count_rows, refused
+from lbsf.ingest.delivery import DeliveryCounts, accepted, count_among, count_rows, in_line, refused
+from lbsf.ingest.refusals import fitting_limits, too_many_refused
 from lbsf.ingest.sources import SourceMapping, load_mapping, read_source
 
 __all__ = [
+    "DeliveryCounts",
     "Received",
     "SourceMapping",
     "accepted",
     "check_labels",
     "check_payments",
+    "count_among",
     "count_rows",
+    "fitting_limits",
+    "in_line",
     "load_mapping",
     "read_source",
     "refused",
+    "too_many_refused",
 ]

@@ -12,9 +12,18 @@ from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
 
 from lbsf.config.models import IngestConfig
 from lbsf.folding import user_bucket_of
+from lbsf.ingest.times import is_full
+
+# What `local_time` says of a row whose expression reads local times.
+AMBIGUOUS, NEVER_WAS = "ambiguous", "never was"
+_NEVER_WAS_REASON = "a local time never was: the clocks went forward"
+BEYOND_AMOUNT = "amount is beyond ingest.max_amount"
+OTHER_CURRENCY = "currency is not in ingest.currencies"
+TOO_EARLY = "paid_at is before ingest.earliest_paid_on"
 
 
 @dataclass(frozen=True)
@@ -42,32 +51,34 @@ def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received, u
         user_buckets: parts of the table.
 
     Returns:
-        The columns of PAYMENTS, reasons, source_row and source_file.
+        The columns of PAYMENTS, reasons, local_time, source_row and source_file.
     """
     amount, paid_at, paid_on = F.col("amount"), F.col("paid_at"), F.col("paid_on")
     size = F.abs("amount_as_double")
     beyond = (size > rules.max_amount) & ~F.isnan(size)
     broken = {
         **{f"{name} is missing": F.col(name).isNull() for name in ("payment_id", "user_id", "merchant_id")},
-        "paid_at is missing or no time": paid_at.isNull(),
+        _NEVER_WAS_REASON: F.col("local_time") == NEVER_WAS,
+        "paid_at is missing or no time": paid_at.isNull() & _other_than_never_was(),
         "paid_at is in the future": paid_at >= F.lit(received.at),
-        "paid_at is before ingest.earliest_paid_on": paid_on < F.lit(rules.earliest_paid_on),
+        TOO_EARLY: paid_on < F.lit(rules.earliest_paid_on),
         "amount is missing or no number": size.isNull() | (amount.isNull() & ~beyond),
-        "amount is beyond ingest.max_amount": beyond,
+        BEYOND_AMOUNT: beyond,
         "currency is missing": F.col("currency").isNull(),
-        "currency is not in ingest.currencies": ~F.col("currency").isin(*rules.currencies),
+        OTHER_CURRENCY: ~F.col("currency").isin(*rules.currencies),
     }
     typed = mapped.select(
         *(_text(name).alias(name) for name in ("payment_id", "user_id", "merchant_id")),
-        _cast("paid_at", "timestamp").alias("paid_at"),
-        F.to_date(_cast("paid_at", "timestamp")).alias("paid_on"),
-        F.trunc(_cast("paid_at", "timestamp"), "month").alias("paid_month"),
+        _time(mapped, "paid_at", "timestamp").alias("paid_at"),
+        F.to_date(_time(mapped, "paid_at", "timestamp")).alias("paid_on"),
+        F.trunc(_time(mapped, "paid_at", "timestamp"), "month").alias("paid_month"),
         _cast("amount", "decimal(18,2)").alias("amount"),
         _cast("amount", "double").alias("amount_as_double"),
         *(_text(name).alias(name) for name in ("currency", "category", "channel", "merchant_name", "description")),
         F.lit(received.at).alias("ingested_at"),
         F.lit(received.source).alias("source"),
         user_bucket_of(_text("user_id"), user_buckets).alias("user_bucket"),
+        "local_time",
         "source_row",
         "source_file",
     )
@@ -85,17 +96,18 @@ def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFram
         stored: the labels stored so far.
 
     Returns:
-        The columns of LABELS, reasons, source_row and source_file.
+        The columns of LABELS, reasons, local_time, source_row and source_file.
     """
     key = ["user_id", "observed_on"]
     observed_on, matured_on = F.col("observed_on"), F.col("matured_on")
     number = F.col("label_as_double")
     typed = mapped.select(
         _text("user_id").alias("user_id"),
-        _cast("observed_on", "date").alias("observed_on"),
+        _time(mapped, "observed_on", "date").alias("observed_on"),
         # As a double first: as an integer 0.7 would become 0.
         _cast("label", "double").alias("label_as_double"),
-        _cast("matured_on", "date").alias("matured_on"),
+        _time(mapped, "matured_on", "date").alias("matured_on"),
+        "local_time",
         "source_row",
         "source_file",
     ).withColumn("label", F.when(number.isin(0.0, 1.0), number).cast("int"))
@@ -103,8 +115,9 @@ def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFram
     keyed = F.col("user_id").isNotNull() & observed_on.isNotNull()
     broken = {
         "user_id is missing": F.col("user_id").isNull(),
-        "observed_on is missing or no day": observed_on.isNull(),
-        "matured_on is missing or no day": matured_on.isNull(),
+        _NEVER_WAS_REASON: F.col("local_time") == NEVER_WAS,
+        "observed_on is missing or no day": observed_on.isNull() & _other_than_never_was(),
+        "matured_on is missing or no day": matured_on.isNull() & _other_than_never_was(),
         "matured_on is before observed_on": matured_on < observed_on,
         "label is not 0 or 1": F.col("label").isNull(),
         "another row has another label": keyed & (F.min("label").over(same_key) < F.max("label").over(same_key)),
@@ -113,7 +126,7 @@ def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFram
         typed = typed.join(stored.select(*key, F.col("label").alias("stored_label")), on=key, how="left")
         broken["another label is stored"] = F.col("stored_label") != F.col("label")
     return typed.withColumn("reasons", _reasons(broken)).select(
-        *key, "label", "matured_on", "reasons", "source_row", "source_file"
+        *key, "label", "matured_on", "reasons", "local_time", "source_row", "source_file"
     )
 
 
@@ -126,6 +139,17 @@ def _text(name: str) -> Column:
 def _cast(name: str, to: str) -> Column:
     """A column as `to`; null where a value has no such form."""
     return F.expr(f"try_cast({name} AS {to})")
+
+
+def _time(mapped: DataFrame, name: str, to: str) -> Column:
+    """A column as a timestamp or a date; null where a text is no full date."""
+    if mapped.schema[name].dataType != StringType():
+        return _cast(name, to)
+    return F.when(is_full(F.col(name), to.upper()), _cast(name, to))
+
+
+def _other_than_never_was() -> Column:
+    return F.col("local_time").isNull() | (F.col("local_time") != NEVER_WAS)
 
 
 def _reasons(broken: dict[str, Column]) -> Column:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from py4j.protocol import Py4JJavaError
@@ -23,46 +26,124 @@ class DeliveryCounts(NamedTuple):
         refused: rows that break the contract.
         days: distinct days of the accepted rows.
         key_range: lowest and highest key of the accepted rows, None where there are none.
+        reasons: rows that broke each rule; a row that broke two counts under both.
+        local_times: rows by what local_time says, without those of which it says nothing.
     """
 
     rows: int
     refused: int
     days: int
     key_range: tuple[str, str] | None
+    reasons: dict[str, int]
+    local_times: dict[str, int]
+
+    @property
+    def kept(self) -> int:
+        """Rows that keep the contract."""
+        return self.rows - self.refused
 
 
-def count_rows(checked: DataFrame, *, origin: str, day: str, key: str) -> DeliveryCounts:
-    """Reads the whole delivery once, before anything is written.
+def in_line(reasons: Mapping[str, int]) -> str:
+    """Reasons with their rows, the most frequent first.
+
+    >>> in_line({"user_id is missing": 2, "currency is missing": 3000})
+    'currency is missing 3,000, user_id is missing 2'
+    """
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason} {rows:,}" for reason, rows in ordered)
+
+
+def count_rows(checked: DataFrame, mapped: DataFrame, *, origin: str, day: str, key: str) -> DeliveryCounts:
+    """Reads the whole delivery once, every mapped column of it, before anything is written.
 
     Args:
         checked: rows with `reasons`.
+        mapped: the rows that were checked; only where they cannot be computed they tell which column's fault it is.
         origin: where they came from, for the errors.
         day: column whose distinct values are counted.
         key: column whose range is taken.
 
     Raises:
-        InputError: there are no rows, or a file cannot be read.
+        InputError: there are no rows, a file cannot be read, or an expression of the mapping fails on a row.
     """
-    good = F.col("reasons").isNull()
+    # What expressions compute; the row as JSON would cost more than all of them.
+    computed = [name for name in mapped.columns if name in checked.columns and not name.startswith("source_")]
     try:
-        found = checked.agg(
-            F.count(F.lit(1)),
-            F.count("reasons"),
-            # Not count_distinct, which would sort all rows by the day.
-            F.size(F.collect_set(F.when(good, F.col(day)))),
-            F.min(F.when(good, F.col(key))),
-            F.max(F.when(good, F.col(key))),
-        ).head()
+        found = (
+            # A few groups: one of good rows, and one for each set of rules that a row broke.
+            checked.groupBy("reasons", "local_time")
+            .agg(
+                F.count(F.lit(1)).alias("rows"),
+                # Not count_distinct, which would sort all rows by the day.
+                F.collect_set(day).alias("days"),
+                F.min(key).alias("first"),
+                F.max(key).alias("last"),
+                # So that an expression which fails, fails here.
+                F.max(F.xxhash64(*computed)),
+            )
+            .collect()
+        )
     except (Py4JJavaError, PySparkException) as error:
-        unreadable = file_fault(error)
-        if unreadable is None:
+        fault = file_fault(error) or _failing_column(mapped)
+        if fault is None:
             raise
-        raise InputError(f"{origin}: {unreadable}") from None
-    assert found is not None  # An aggregate without groups has one row.
-    rows, bad, days, first, last = found
-    if rows == 0:
+        raise InputError(f"{origin}: {fault}") from None
+    if not found:
         raise InputError(f"{origin} holds no rows")
-    return DeliveryCounts(rows, bad, days, None if first is None else (first, last))
+    good = [row for row in found if row["reasons"] is None]
+    firsts, lasts = ([row[name] for row in good if row[name] is not None] for name in ("first", "last"))
+    reasons, local_times = Counter[str](), Counter[str]()
+    for row in found:
+        reasons.update(dict.fromkeys(row["reasons"] or (), row["rows"]))
+        local_times.update({row["local_time"]: row["rows"]} if row["local_time"] else {})
+    rows = sum(row["rows"] for row in found)
+    return DeliveryCounts(
+        rows=rows,
+        refused=rows - sum(row["rows"] for row in good),
+        days=len({one for row in good for one in row["days"]}),
+        key_range=(min(firsts), max(lasts)) if firsts else None,
+        reasons=dict(reasons),
+        local_times=dict(local_times),
+    )
+
+
+def _failing_column(mapped: DataFrame) -> str | None:
+    """Which column cannot be computed, and why; None where each can by itself, or where the rows cannot be read."""
+    if _failure(mapped.select("source_row")) is not None:
+        return None
+    for name in mapped.columns:
+        reason = _failure(mapped.select(name))
+        if reason is not None:
+            # Spark's message may quote the row; a log must not name a user.
+            why = "" if name in ("user_id", "payment_id", "merchant_id") else f": {reason}"
+            return f"column {name}: its expression cannot be computed{why}"
+    return None
+
+
+def _failure(rows: DataFrame) -> str | None:
+    """What Spark says where a column cannot be computed."""
+    try:
+        rows.agg(F.max(F.xxhash64(*(F.col(name).cast("string") for name in rows.columns)))).head()
+    except PySparkException as error:
+        return _one_line(str(error))
+    except Py4JJavaError as error:
+        cause = error.java_exception
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        kind = str(cause.getClass().getSimpleName())
+        # Out of memory or of stack: the machine's fault, not the expression's.
+        return None if kind.endswith("Error") else _one_line(str(cause.getMessage() or kind))
+    return None
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"^\[[A-Z_.]+\]\s*", "", " ".join(text.split()))[:300]
+
+
+def count_among(checked: DataFrame, keys: DataFrame, key: Sequence[str]) -> int:
+    """The delivery's rows that keep the contract and have one of these keys."""
+    good = checked.filter(F.col("reasons").isNull())
+    return good.join(keys.select(*key), on=list(key), how="left_semi").count()
 
 
 def accepted(checked: DataFrame, table: TableSchema, earliest: str) -> DataFrame:

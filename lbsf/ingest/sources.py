@@ -16,28 +16,36 @@ A mapping (conf/sources/NAME.yaml):
 In `path`, `{root}` is storage.root, `{project}` is the folder above conf/, `${NAME:-default}` is an environment
 variable with its default. A relative path is relative to the working directory.
 
-A payment's expressions must give the same row the same values each time: no uuid(), no now(). A source in
-several currencies is converted to one in its `amount` and `currency`: a fold adds what it is given.
+An expression computes from its own row alone (lbsf/ingest/expressions.py). A source in several currencies is converted
+to one in its `amount` and `currency`: a fold adds what it is given.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from py4j.protocol import Py4JJavaError
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import DateType, StructType, TimestampType
 
 from lbsf.config.loader import describe, read_yaml
 from lbsf.config.models import Identifier
 from lbsf.errors import ConfigurationError, InputError
+from lbsf.ingest.contract import AMBIGUOUS, NEVER_WAS
+from lbsf.ingest.expressions import Computed, ExpressionRefusedError, compute
+from lbsf.ingest.times import time_columns
 from lbsf.schemas import LABELS, PAYMENTS, TableSchema
 
+# Formats whose files hold text: what is a time in them is for `columns` to say.
+TEXT_FORMATS = ("csv", "json")
 TABLES = {"payments": PAYMENTS, "labels": LABELS}
 REQUIRED = {
     "payments": ("payment_id", "user_id", "merchant_id", "paid_at", "amount", "currency"),
@@ -133,31 +141,69 @@ def read_source(spark: SparkSession, mapping: SourceMapping, root: str, path: st
         path: read this instead of the mapping's own path (one day's file).
 
     Returns:
-        Each of the table's mapped columns with the type that its expression has (null where it is optional
-        and not mapped); source_row, the source's own columns as JSON without the null ones; source_file.
+        Each of the table's mapped columns with the type that its expression has, times with the table's (null
+        where a column is optional and not mapped, and where a text is no full date); local_time, "ambiguous" or
+        "never was" where to_utc_timestamp met an hour that clocks went through twice or left out, else null;
+        source_row, the source's own columns as JSON without the null ones; source_file.
 
     Raises:
-        InputError: nothing is there, it cannot be opened, or an expression does not fit its columns.
+        InputError: nothing is there, it cannot be opened, or an expression does not fit its columns or does what
+            a mapping may not.
     """
     source = _open(spark, mapping, mapping.location(root), None if path is None else mapping.location(root, path))
-    types = {column.name: column.type.simpleString() for column in TABLES[mapping.table].columns}
-    columns = []
-    for name in (*REQUIRED[mapping.table], *OPTIONAL[mapping.table]):
-        expression = mapping.columns.get(name, "cast(null as string)")
-        try:
-            column = F.expr(expression).alias(name)
-            source.select(column).select(F.expr(f"try_cast({name} AS {types[name]})"))
-        except AnalysisException as error:
-            raise InputError(
-                f"{mapping.file}: column {name}: {expression!r} cannot be read from the source: {_reason(error)} "
-                f"(its columns: {', '.join(source.columns)})"
-            ) from None
-        columns.append(column)
+    if mapping.format in TEXT_FORMATS and (read := _times_of_reader(source)):
+        raise InputError(
+            f"{mapping.file}: {', '.join(read)}: the reader would take 12:30 for today at 12:30; read times of "
+            f"{mapping.format} files as strings (`schema`, no inferSchema) and convert them in `columns`"
+        )
+    computed = {name: _computed(source, mapping, name) for name in (*REQUIRED[mapping.table], *OPTIONAL[mapping.table])}
     return source.select(
-        *columns,
+        *(one.column.alias(name) for name, one in computed.items()),
+        _local_time(computed.values()).alias("local_time"),
         F.to_json(F.struct("*")).alias("source_row"),
         F.col("_metadata.file_path").alias("source_file"),
     )
+
+
+def _computed(source: DataFrame, mapping: SourceMapping, name: str) -> Computed:
+    """One of our columns over the source."""
+    expression = mapping.columns.get(name, "cast(null as string)")
+    target = next(column.type for column in TABLES[mapping.table].columns if column.name == name)
+    to = target.simpleString()
+    where = f"{mapping.file}: column {name}: {expression!r}"
+    try:
+        found = compute(source, expression, to if isinstance(target, DateType | TimestampType) else None)
+        source.select(found.column.alias(name)).select(F.expr(f"try_cast({name} AS {to})"))
+    except ExpressionRefusedError as error:
+        raise InputError(f"{where} {error}") from None
+    except AnalysisException as error:
+        raise InputError(
+            f"{where} cannot be read from the source: {_reason(error)} (its columns: {', '.join(source.columns)})"
+        ) from None
+    return found
+
+
+def _local_time(computed: Iterable[Computed]) -> Column:
+    """What is to be said of a row's local times: of one that left no value, or else of one that gave one."""
+    never, twice = F.lit(False), F.lit(False)
+    for one in computed:
+        for flag in one.never:
+            never |= flag & one.column.isNull()
+        for flag in one.twice:
+            twice |= flag & one.column.isNotNull()
+    return F.when(never, NEVER_WAS).when(twice, AMBIGUOUS)
+
+
+def _times_of_reader(source: DataFrame) -> list[str]:
+    """The columns within the files, not those of partition folders, that the reader itself makes times of."""
+    found: dict[str, None] = {}
+    leaves = source._jdf.queryExecution().analyzed().collectLeaves()
+    for place in range(leaves.size()):
+        leaf = leaves.apply(place)
+        if leaf.getClass().getSimpleName() == "LogicalRelation":
+            schema = StructType.fromJson(json.loads(leaf.relation().dataSchema().json()))
+            found |= dict.fromkeys(time_columns(schema))
+    return list(found)
 
 
 def _open(spark: SparkSession, mapping: SourceMapping, usual: str, other: str | None) -> DataFrame:

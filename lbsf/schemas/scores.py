@@ -135,9 +135,9 @@ NIGHTLY_RUNS = TableSchema(
         Column(
             "ended_at", TimestampType(), "when it ended, UTC; null while it runs or where it was killed", nullable=True
         ),
-        Column("rows_in", LongType(), "rows read, where that is known", nullable=True),
+        Column("rows_in", LongType(), "rows read; of an ingest those that are new", nullable=True),
         Column("rows_out", LongType(), "rows written", nullable=True),
-        Column("quarantined", LongType(), "rows refused and kept aside", nullable=True),
+        Column("quarantined", LongType(), "rows newly refused and kept aside", nullable=True),
         Column("details", StringType(), "the step's further figures and table versions, as JSON", nullable=True),
         Column("message", StringType(), "why it failed, or what it found", nullable=True),
         Column("run_id", StringType(), "the run of the nightly job that did it"),

@@ -68,16 +68,30 @@ def test_labels_their_re_run_and_a_second_delivery(job: Job, tmp_path: Path, map
     assert reasons(job) == refused
 
     again = ingest_labels.run(job, source=mapping)
-    assert figures(again) == (7, 0, 3, 4)
-    assert again.details["labels version"] == 0
+    assert figures(again) == (0, 0, 0, 0)
+    assert (again.details["labels version"], again.details["read"], again.details["known before"]) == (0, 7, 7)
     assert (stored(job), reasons(job)) == (rows, refused)
 
     # A stored label is not turned over; a new user's is added.
     deliver(tmp_path, "b.csv", "u2,2025-01-01,1,2025-03-01", "u5,2025-01-01,1,2025-03-01")
     added = ingest_labels.run(job, source=mapping, path=f"{tmp_path}/raw/b.csv")
     assert figures(added) == (2, 1, 1, 0)
+    assert (added.details["refused"], added.findings) == ("another label is stored 1", [])
     assert stored(job) == [*rows, ("u5", first, 1, known)]
     assert reasons(job) == sorted([*refused, "another label is stored"])
+    # Both files together bring u2's first row too, which now contradicts the other.
+    assert figures(ingest_labels.run(job, source=mapping)) == (1, 0, 1, 0)
+
+
+def test_labels_without_a_full_day_are_refused_and_told(job: Job, tmp_path: Path, mapping: str) -> None:
+    deliver(tmp_path, "a.csv", "u1,2025,1,2025-03-01", "u2,2025-01-01,1,2025-07", "u3,2025-01-01,0,2025-03-01")
+    summary = ingest_labels.run(job, source=mapping)
+    assert [row[0] for row in stored(job)] == ["u3"]
+    assert reasons(job) == ["matured_on is missing or no day", "observed_on is missing or no day"]
+    assert [finding.split(": ", 2)[2] for finding in summary.findings] == [
+        "2 of 3 rows were refused, more than ingest.max_refused_share (0.5): matured_on is missing or no day 1, "
+        "observed_on is missing or no day 1"
+    ]
 
 
 def test_a_mapping_of_payments_is_refused(

@@ -85,6 +85,11 @@ def test_a_delivery_its_re_run_and_a_late_one(job: Job, tmp_path: Path, mapping:
     first = ingest_payments.run(job, source=mapping)
     assert figures(first) == (9, 3, 4, 2)
     assert (first.details["days"], first.details["payments version"]) == (3, 0)
+    assert (first.details["read"], first.details["known before"], first.findings) == (9, 0, [])
+    assert first.details["refused"] == (
+        "currency is missing 2, amount is missing or no number 1, currency is not in ingest.currencies 1, "
+        "paid_at is in the future 1"
+    )
     rows = stored(job)
     assert {key: row["paid_on"] for key, row in rows.items()} == {
         "t1": date(2025, 1, 1),
@@ -101,20 +106,28 @@ def test_a_delivery_its_re_run_and_a_late_one(job: Job, tmp_path: Path, mapping:
     assert json.loads(bad[0]["row"])["value"] == "n/a"
     assert bad[0]["source_file"].endswith("day=2025-01-02/a.csv")
 
+    # A night with nothing new counts nothing.
     again = ingest_payments.run(job, source=mapping)
-    assert figures(again) == (9, 0, 4, 5)
+    assert figures(again) == (0, 0, 0, 0)
+    assert (again.details["read"], again.details["known before"]) == (9, 9)
     assert stored(job) == rows
     assert quarantined(job) == bad
     assert (again.details["payments version"], job.warehouse.version(PAYMENTS_QUARANTINE)) == (0, 0)
 
     # One day's file alone: the bad row of a file is known whether its folder or the file was named.
     file = tmp_path / "raw/day=2025-01-03/a.csv"
-    assert figures(ingest_payments.run(job, source=mapping, path=str(file))) == (4, 0, 2, 2)
+    assert figures(ingest_payments.run(job, source=mapping, path=str(file))) == (0, 0, 0, 0)
     assert quarantined(job) == bad
 
     # A late row lands on its own day; what was stored stays, `t1` with another time included.
-    late = deliver(tmp_path, "day=2025-01-09/a.csv", line(7, "2025-01-01 23:59:59"), line(1, "2025-01-08 10:00:00"))
-    assert figures(ingest_payments.run(job, source=mapping, path=str(late))) == (2, 1, 0, 1)
+    # With everything else that is there, only what is new counts: `t7`, `t7` again, and a bad row, twice.
+    seventh = line(7, "2025-01-01 23:59:59")
+    deliver(
+        tmp_path, "day=2025-01-09/a.csv", seventh, seventh, line(1, "2025-01-08 10:00:00"), *[line(8, value="x")] * 2
+    )
+    late = ingest_payments.run(job, source=mapping)
+    assert figures(late) == (4, 1, 2, 1)
+    assert (late.details["read"], late.details["known before"]) == (14, 10)
     assert stored(job)["t7"]["paid_on"] == date(2025, 1, 1)
     assert stored(job)["t1"] == rows["t1"]
 
@@ -135,7 +148,8 @@ def test_a_run_killed_between_its_two_writes_is_healed_by_the_next(
         ingest_payments.run(job, source=mapping)
     assert not job.warehouse.exists(PAYMENTS)
     monkeypatch.undo()
-    assert figures(ingest_payments.run(job, source=mapping)) == (2, 1, 1, 0)
+    # The bad row was put in quarantine by the run that was killed.
+    assert figures(ingest_payments.run(job, source=mapping)) == (1, 1, 0, 0)
     assert len(quarantined(job)) == 1
 
 
@@ -144,7 +158,7 @@ def test_a_bad_row_mended_at_its_source_is_stored(job: Job, tmp_path: Path, mapp
     assert figures(ingest_payments.run(job, source=mapping)) == (1, 0, 1, 0)
     assert stored(job) == {}
     deliver(tmp_path, "b.csv", line(1))
-    assert figures(ingest_payments.run(job, source=mapping)) == (2, 1, 1, 0)
+    assert figures(ingest_payments.run(job, source=mapping)) == (1, 1, 0, 0)
     assert list(stored(job)) == ["t1"]
 
 
@@ -163,7 +177,7 @@ def test_deliveries_in_any_order_store_the_same_payments(
         ingest_payments.run(job, source=mapping, path=str(file))
     assert set(stored(job)) == {"t1", "t2", "t3", "t4", "t5"}
     # All files together bring nothing more.
-    assert figures(ingest_payments.run(job, source=mapping)) == (9, 0, 0, 9)
+    assert figures(ingest_payments.run(job, source=mapping)) == (0, 0, 0, 0)
 
 
 def test_parquet_is_read_by_its_types(job: Job, tmp_path: Path) -> None:
@@ -185,6 +199,27 @@ def test_parquet_is_read_by_its_types(job: Job, tmp_path: Path) -> None:
         ),
         ({"columns": {**COLUMNS, "price": "value"}}, "column price is not one of payment_id"),
         ({"delimiter": ";"}, "delimiter: Extra inputs are not permitted (unknown key)"),
+        ({"columns": {**COLUMNS, "description": "reflect('java.lang.System', 'getenv')"}}, "uses reflect,"),
+        (
+            {"columns": {**COLUMNS, "paid_at": "to_utc_timestamp(booked, 'Europe/Berlinn')"}},
+            "column paid_at: its expression cannot be computed: Unknown time-zone ID: Europe/Berlinn",
+        ),
+        (
+            {"columns": {**COLUMNS, "paid_at": "to_utc_timestamp(booked, concat('Europe/', day_text))"}},
+            "column paid_at: its expression cannot be computed: Unknown time-zone ID: Europe/x",
+        ),
+        (
+            {"columns": {**COLUMNS, "paid_at": "to_timestamp(booked, 'yyyy-MM-ddTHH:mm')"}},
+            "column paid_at: its expression cannot be computed: Unknown pattern letter: T",
+        ),
+        # Columns of which no rule asks.
+        (
+            {"columns": {**COLUMNS, "description": "element_at(split(day_text, ' '), 0)"}},
+            "column description: its expression cannot be computed: The index 0 is invalid",
+        ),
+        ({"columns": {**COLUMNS, "category": "day_text rlike '('"}}, "column category: its expression cannot be"),
+        # What it says of a user's id may hold the id.
+        ({"columns": {**COLUMNS, "user_id": "to_number(customer, '999')"}}, "column user_id: its expression cannot be"),
         ({"schema": "a string, b string, c string, d string, e string, f string, g string"}, "column payment_id"),
     ],
 )
@@ -209,7 +244,78 @@ def assert_refused(
     lines = [text for text in capsys.readouterr().err.splitlines() if source in text]
     assert len(lines) == 1
     assert words in lines[0]
+    assert "u1" not in lines[0]
     assert not (folder / "warehouse").exists()
+
+
+def test_a_time_without_a_date_is_quarantined(job: Job, tmp_path: Path) -> None:
+    """Read the same on any day: as today, as 1 January and as today again they were stored once."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/payments.csv").write_text(
+        "id,user,merchant,at,day,amount\n"
+        "1,u1,m1,10:00:00,,5.00\n"
+        "2,u1,m1,2025,,6.00\n"
+        "3,u1,m1, 10:30:00,,7.00\n"
+        "4,u1,m1,10:30:00,2025-07-01,8.00\n"
+    )
+    names = {"payment_id": "id", "user_id": "user", "merchant_id": "merchant", "amount": "amount", "currency": "'EUR'"}
+    for paid_at in ("concat(nvl(day, ''), ' ', at)", "to_timestamp(concat_ws(' ', day, at))", "concat(day, ' ', at)"):
+        source = write_mapping(tmp_path, columns={**names, "paid_at": paid_at})
+        ingest_payments.run(job, source=source)
+        assert {key: str(row["paid_at"]) for key, row in stored(job).items()} == {"4": "2025-07-01 10:30:00"}
+        bad = quarantined(job)
+        assert [json.loads(row["row"])["id"] for row in bad] == ["1", "2", "3"]
+        assert {tuple(row["reasons"]) for row in bad} == {("paid_at is missing or no time",)}
+
+
+def test_local_times_when_clocks_change_are_counted(job: Job, tmp_path: Path) -> None:
+    columns = {**COLUMNS, "paid_at": "to_utc_timestamp(booked, 'Europe/Berlin')"}
+    times = ("2024-10-27 02:30:00", "2024-10-27 02:30:00+01:00", "2024-03-31 02:30:00", "2024-07-01 12:00:00")
+    deliver(tmp_path, "a.csv", *(line(number, booked) for number, booked in enumerate(times)))
+    summary = ingest_payments.run(job, source=write_mapping(tmp_path, columns=columns))
+    assert {key: str(row["paid_at"]) for key, row in stored(job).items()} == {
+        "t0": "2024-10-27 00:30:00",
+        "t1": "2024-10-27 01:30:00",
+        "t3": "2024-07-01 10:00:00",
+    }
+    assert [row["reasons"] for row in quarantined(job)] == [["a local time never was: the clocks went forward"]]
+    assert " | ambiguous local times 1 | local times that never were 1 | " in str(summary)
+
+
+def test_a_delivery_that_is_refused_by_half_ends_with_code_3_and_says_why(
+    job: Job, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [argument for override in overrides for argument in ("--set", override)]
+    deliver(tmp_path, "a.csv", line(1, ccy="CZK"), line(2, ccy="CZK", value="2500000"), line(3, "1999-12-31 10:00:00"))
+    command = ["--source", write_mapping(tmp_path), *arguments]
+    # Asked again it is said again.
+    for new in (3, 0):
+        assert ingest_payments.main(command) == 3
+        output = capsys.readouterr()
+        assert f"in {new} | out 0 | quarantined {new} | read 3 | known before {3 - new} | " in output.out
+        (said,) = output.err.splitlines()
+        assert said.endswith(
+            "3 of 3 rows were refused, more than ingest.max_refused_share (0.5): "
+            "currency is not in ingest.currencies 2, amount is beyond ingest.max_amount 1, "
+            "paid_at is before ingest.earliest_paid_on 1; "
+            "currencies found: CZK (2 rows); set ingest.currencies, or convert them in the mapping; "
+            "largest amount found: 2,500,000.00; set ingest.max_amount; "
+            "earliest day found: 1999-12-31; set ingest.earliest_paid_on"
+        )
+    # A delivery that fits the limits is stored; one whose new rows are bad is told, however much was stored before.
+    fits = ["ingest.currencies=[CZK, EUR]", "ingest.max_amount=3000000", "ingest.earliest_paid_on=1999-01-01"]
+    fitting = [argument for override in fits for argument in ("--set", override)]
+    deliver(tmp_path, "b.csv", *(line(number) for number in range(4, 9)))
+    assert ingest_payments.main([*command, *fitting]) == 0
+    assert set(stored(job)) == {f"t{number}" for number in range(1, 9)}
+    deliver(tmp_path, "c.csv", line(9, value="x"), line(10, value="y"), line(11))
+    capsys.readouterr()
+    assert ingest_payments.main([*command, *fitting]) == 3
+    said = capsys.readouterr().err.strip()
+    assert said.endswith(
+        "2 of 3 new rows were refused, more than ingest.max_refused_share (0.5): amount is missing or no number 2"
+    )
+    assert ingest_payments.main([*command, *fitting, "--set", "ingest.max_refused_share=0.7"]) == 0
 
 
 @pytest.mark.parametrize("case", ["header only", "other header", "broken gzip"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from small import PROJECT, SMALL
 from jobs import generate_payments, nightly
 from jobs.common import Job
 from lbsf.config import load_config
-from lbsf.errors import FindingError, InputError
+from lbsf.errors import InputError
 from lbsf.schemas import NIGHTLY_RUNS, SCORES
 from lbsf.tables.log import snapshot_files
 
@@ -102,6 +103,12 @@ def test_nights_are_done_resumed_and_caught_up(
     second, third = (records(job, first + timedelta(days=number)) for number in (1, 2))
     assert third[0]["message"] == f"done with {first + timedelta(days=1)}"
     assert (second[0]["started_at"], second[0]["run_id"]) == (third[0]["started_at"], third[0]["run_id"])
+    # Nothing was delivered since the first night: it counted all rows, the others none.
+    took_in = records(job, first)[0]
+    assert took_in["rows_in"] > took_in["rows_out"] > 1_000 and took_in["quarantined"] > 0
+    for night in (second, third):
+        assert [(row["rows_in"], row["rows_out"], row["quarantined"]) for row in night[:2]] == [(0, 0, 0)] * 2
+    assert json.loads(second[0]["details"])["known before"] == took_in["rows_in"]
 
     # What is done is not done again, unless it is asked for.
     written = job.warehouse.version(SCORES)
@@ -111,13 +118,25 @@ def test_nights_are_done_resumed_and_caught_up(
     assert [row["attempt"] for row in records(job, first)] == [2, 2, 2, 3, 2, 2]
     assert job.warehouse.version(SCORES) == written + 1
 
-    # A finding does not stop the night, and is said again by whoever asks for the night again.
+    # A finding does not stop the night, and is said again by whoever asks for the night again: here that of a day's
+    # file whose rows are all refused, and that of monitoring.
+    refused = job.spark.read.parquet(f"{delivered}/raw/payments/delivered_on=2025-02-01").withColumn(
+        "ccy", F.lit("XXX")
+    )
+    refused.coalesce(1).write.parquet(f"{delivered}/raw/payments/delivered_on=2025-03-09")
     strict = job_over(delivered, champion_uri, "monitoring.max_input_psi=0.001", "monitoring.min_counted=1")
-    with pytest.raises(FindingError, match=f"{LAST}: --as-of {LAST}: "):
-        nightly.run(strict, as_of=LAST)
-    assert [row["outcome"] for row in records(job, LAST)] == ["done"] * 4 + ["finding", "done"]
-    with pytest.raises(FindingError):
-        nightly.run(job, as_of=LAST)
+    found = nightly.run(strict, as_of=LAST).findings
+    rows = refused.count()
+    assert (
+        f": {rows} of {rows} new rows were refused, more than ingest.max_refused_share (0.5): currency is" in found[0]
+    )
+    assert found[1].startswith(f"{LAST}: --as-of {LAST}: ")
+    ended = records(job, LAST)
+    assert [row["outcome"] for row in ended] == ["finding", "done", "done", "done", "finding", "done"]
+    assert (ended[0]["rows_in"], ended[0]["rows_out"], ended[0]["quarantined"]) == (rows, 0, rows)
+    assert ended[4]["rows_in"] > 50
+    assert nightly.run(job, as_of=LAST).findings == found
+    shutil.rmtree(delivered / "raw/payments/delivered_on=2025-03-09")
 
     # A night without payments yet is refused, and leaves the scores alone.
     with pytest.raises(InputError, match="table payments holds"):

@@ -19,11 +19,13 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as-of", type=day, required=True, help="the day")
-    parser.add_argument("--fail", choices=("input", "fault"))
+    parser.add_argument("--fail", choices=("input", "fault", "finding"))
 
 
 def run(job: Job, *, as_of: date, fail: str | None) -> Summary:
     with job.step("try") as summary:
+        if fail == "finding":
+            summary.findings += ["3 of 4 rows\nwere refused", "and 2 are late"]
         if fail == "input":
             raise InputError("table folds is empty:\n  run fold_payments first")
         if fail == "fault":
@@ -60,6 +62,16 @@ def test_an_error_that_a_person_can_mend_is_one_line_and_code_2(
     assert output.err.endswith("\n")
     assert output.err.count("\n") == 1
     assert says in output.err
+
+
+def test_findings_are_a_line_each_behind_the_summary_and_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(add_arguments, run, ["--as-of", "2025-07-30", "--fail", "finding"]) == 3
+    output = capsys.readouterr()
+    assert output.out.startswith("try                out 180 | as of 2025-07-30 | ")
+    assert [line.split(": ", 1)[1] for line in output.err.splitlines()] == [
+        "3 of 4 rows were refused",
+        "and 2 are late",
+    ]
 
 
 @pytest.mark.parametrize("argv", [[], ["--as-of", "yesterday"], ["--as-of", "2025-07-30", "--unknown"]])

@@ -87,6 +87,8 @@ def test_a_mapping_is_replaced_whole_not_merged() -> None:
         ("synthetic.observation_shares=[1.0]", "observation_days and observation_shares differ in length"),
         ("synthetic.observation_shares=[0.5, 0.4]", "observation_shares must sum to 1"),
         ("synthetic.days=200", "a label would mature after the last simulated day"),
+        ("ingest.max_refused_share=1.5", "ingest.max_refused_share: Input should be less than or equal to 1"),
+        ("ingest.max_refused_share=.nan", "ingest.max_refused_share: "),
         ("ingest.currencies=[euro]", "ingest.currencies.0: String should match pattern"),
         ("training.learning_rate=.inf", "training.learning_rate: Input should be a finite number"),
         ("training.seed=2147483648", "training.seed: Input should be less than or equal to 2147483647"),
@@ -157,6 +159,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ("fold: {window_days: 1\n", "cannot be read as YAML"),
         ("- a\n- b\n", "expected `key: value` lines"),
+        ("fold: {window_days: 1}\nfold: {window_days: 2}\n", "key fold stands twice at line 2, column 1"),
+        ("fold:\n  window_days: 1\n  'window_days': 2\n", "key window_days stands twice at line 3, column 3"),
+        ("scoring:\n  bands: {A: 0.1, B: 1.0, A: 0.2}\n", "key A stands twice at line 2"),
+        ("ingest: {earliest_paid_on: 2025-02-30}\n", "cannot be read as YAML: day is out of range for month"),
         ("", "expected `key: value` lines"),
     ],
 )
@@ -165,6 +171,18 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, says: str
     message = refusal(path)
     assert message.startswith(f"{path}: ")
     assert says in message
+
+
+@pytest.mark.parametrize(("text", "encoding", "byte"), [("# Zürich\n", "latin-1", 4), ("fold: {}\n", "utf-16", 1)])
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path, text: str, encoding: str, byte: int) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_bytes(text.encode(encoding))
+    assert refusal(path) == f"{path}: byte {byte} is not UTF-8: save the file with the encoding UTF-8"
+
+
+def test_a_merged_mapping_may_lay_a_key_over_its_anchor(tmp_path: Path) -> None:
+    path = write(tmp_path / "anchor.yaml", "one: &one {a: 1, b: 2}\ntwo: {<<: *one, b: 3}\n")
+    assert read_yaml(path)["two"] == {"a": 1, "b": 3}
 
 
 def test_a_section_that_is_no_mapping_is_named(tmp_path: Path) -> None:
@@ -185,8 +203,9 @@ def test_a_misspelt_override_is_shown(override: str) -> None:
     assert refusal(BASE, override) == f"--set {override}: expected section.key=value"
 
 
-def test_an_override_that_is_no_yaml_is_shown() -> None:
-    assert refusal(BASE, "storage.root=[a") == "--set storage.root=[a: the value is not YAML"
+@pytest.mark.parametrize("override", ["storage.root=[a", "scoring.bands={A: 0.1, A: 1.0}", "x.y=2025-02-30"])
+def test_an_override_that_is_no_yaml_is_shown(override: str) -> None:
+    assert refusal(BASE, override) == f"--set {override}: the value is not YAML"
 
 
 def test_a_number_sign_in_an_override_begins_no_comment() -> None:

@@ -14,9 +14,11 @@ from lbsf.config.models import IngestConfig
 from lbsf.folding.hashing import user_bucket
 from lbsf.ingest import Received, check_labels, check_payments
 
-RULES = IngestConfig(currencies=("EUR", "USD"), max_amount=1000.0, earliest_paid_on=date(2000, 1, 1))
+RULES = IngestConfig(
+    currencies=("EUR", "USD"), max_amount=1000.0, earliest_paid_on=date(2000, 1, 1), max_refused_share=0.5
+)
 RECEIVED = Received("bank", datetime(2025, 6, 1, 12, tzinfo=UTC), "run")
-PAYMENT = {
+PAYMENT: dict[str, str | None] = {
     "payment_id": "p",
     "user_id": "u",
     "merchant_id": "m",
@@ -27,8 +29,10 @@ PAYMENT = {
     "channel": "pos",
     "merchant_name": "Shop",
     "description": "bread",
+    "local_time": None,
 }
-LABEL = {"user_id": "u", "observed_on": "2025-01-01", "label": "0", "matured_on": "2025-01-31"}
+LABEL = {"user_id": "u", "observed_on": "2025-01-01", "label": "0", "matured_on": "2025-01-31", "local_time": None}
+NEVER_WAS = {"local_time": "never was"}
 
 PAYMENT_CASES: list[tuple[str, dict[str, str | None], list[str]]] = [
     ("a good payment", {}, []),
@@ -38,6 +42,21 @@ PAYMENT_CASES: list[tuple[str, dict[str, str | None], list[str]]] = [
     ("no merchant", {"merchant_id": None}, ["merchant_id is missing"]),
     ("no time", {"paid_at": None}, ["paid_at is missing or no time"]),
     ("a time that is none", {"paid_at": "00.00.0000"}, ["paid_at is missing or no time"]),
+    (
+        "an hour that clocks left out",
+        {"paid_at": None, **NEVER_WAS},
+        ["a local time never was: the clocks went forward"],
+    ),
+    ("an hour that was there twice", {"local_time": "ambiguous"}, []),
+    ("a time without a date", {"paid_at": "12:30"}, ["paid_at is missing or no time"]),
+    ("an empty date joined to a time", {"paid_at": " 12:30:00"}, ["paid_at is missing or no time"]),
+    ("a date joined to an empty time", {"paid_at": "2025-01-01 "}, ["paid_at is missing or no time"]),
+    ("a year", {"paid_at": "2025"}, ["paid_at is missing or no time"]),
+    ("a month", {"paid_at": "2025-01"}, ["paid_at is missing or no time"]),
+    ("a zone's name", {"paid_at": "2025-01-01 10:00 Europe/Berlin"}, ["paid_at is missing or no time"]),
+    ("a word for a day", {"paid_at": "today"}, ["paid_at is missing or no time"]),
+    ("blanks around a time", {"paid_at": " 2025-01-01 10:00:00 "}, []),
+    ("Zulu time", {"paid_at": "2025-01-01T10:00:00.123456Z"}, []),
     ("a day without a time is its midnight", {"paid_at": "2025-01-01"}, []),
     ("the last instant before the run", {"paid_at": "2025-06-01 11:59:59.999999"}, []),
     ("the run's own instant", {"paid_at": "2025-06-01 12:00:00"}, ["paid_at is in the future"]),
@@ -126,6 +145,14 @@ LABEL_CASES: list[tuple[str, dict[str, str | None], list[str]]] = [
     ("no user", {"user_id": None}, ["user_id is missing"]),
     ("no day", {"observed_on": None}, ["observed_on is missing or no day"]),
     ("no day of the outcome", {"user_id": "c", "matured_on": "x"}, ["matured_on is missing or no day"]),
+    ("a year for a day", {"user_id": "n", "observed_on": "2025"}, ["observed_on is missing or no day"]),
+    ("a month for a day", {"user_id": "o", "matured_on": "2025-07"}, ["matured_on is missing or no day"]),
+    (
+        "a day with another zone's time",
+        {"user_id": "p", "observed_on": "2025-01-01T23:00:00-05:00"},
+        ["observed_on is missing or no day"],
+    ),
+    ("a day with its time", {"user_id": "q", "observed_on": "2025-01-01T23:00:00Z"}, []),
     ("known on the day itself", {"user_id": "d", "matured_on": "2025-01-01"}, []),
     ("known before", {"user_id": "e", "matured_on": "2024-12-31"}, ["matured_on is before observed_on"]),
     ("no label", {"user_id": "f", "label": None}, ["label is not 0 or 1"]),

@@ -1,0 +1,113 @@
+"""What the ingests of payments and of labels share: arguments, counting, quarantine, storing, the summary."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.common import Job, Summary
+from lbsf.ingest import DeliveryCounts, Received, accepted, count_among, count_rows, in_line, refused, too_many_refused
+from lbsf.ingest.contract import AMBIGUOUS, NEVER_WAS
+from lbsf.schemas import TableSchema
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One delivery that was read and checked, and where it goes.
+
+    Attributes:
+        origin: where it came from, for messages.
+        received: the run.
+        mapped: its rows in our columns.
+        checked: the same, typed, with the reasons of those that break the contract.
+        table: takes the rows that keep it.
+        quarantine: takes the others.
+        earliest: of rows with one key the one that is earliest in this column stays.
+        day: column whose distinct values are counted.
+        stored_now: of the table's rows those that this run stored.
+        hints: which limits would fit the rows that were refused.
+        seen: version of the table that the rows were compared with, -1 where there was none; None: they were not.
+    """
+
+    origin: str
+    received: Received
+    mapped: DataFrame
+    checked: DataFrame
+    table: TableSchema
+    quarantine: TableSchema
+    earliest: str
+    day: str
+    stored_now: Callable[[], DataFrame]
+    hints: Callable[[], Sequence[str]] = tuple
+    seen: int | None = None
+
+
+def store(job: Job, delivery: Delivery, summary: Summary) -> None:
+    """Stores a delivery and tells of it: what is new in it, what was known before, what was refused and why.
+
+    Raises:
+        InputError: it is empty or cannot be read, and nothing is written then; or another job wrote the table since
+            the version `delivery.seen`.
+    """
+    warehouse, table, quarantine = job.warehouse, delivery.table, delivery.quarantine
+    counts = count_rows(delivery.checked, delivery.mapped, origin=delivery.origin, day=delivery.day, key=table.key[0])
+    # Quarantine first: where the second write fails, the next run finds both as they should be.
+    if counts.refused or not warehouse.exists(quarantine):
+        warehouse.insert_new(quarantine, refused(delivery.checked, delivery.received), quarantine.key)
+    else:
+        # A run may have been killed between the table's first commit and this.
+        warehouse.register(quarantine)
+    is_first = not warehouse.exists(table)
+    rows = accepted(delivery.checked, table, earliest=delivery.earliest)
+    stored = warehouse.insert_new(table, rows, table.key, within=counts.key_range, seen=delivery.seen)
+
+    new_kept = counts.kept if is_first else 0
+    if stored and not is_first:
+        new_kept = count_among(delivery.checked, delivery.stored_now(), table.key)
+    new_refused, new_reasons = _newly_refused(job, delivery) if counts.refused else (0, {})
+    summary.rows_in, summary.rows_out, summary.quarantined = new_kept + new_refused, stored, new_refused
+    summary.details |= {
+        "read": counts.rows,
+        "known before": counts.rows - summary.rows_in,
+        "duplicates": new_kept - stored,
+        "days": counts.days,
+        **_remarks(counts),
+        f"{table.name} version": warehouse.version(table),
+    }
+    limit = job.config.ingest.max_refused_share
+    finding = too_many_refused(counts.rows, counts.refused, counts.reasons, limit)
+    finding = finding or too_many_refused(summary.rows_in, new_refused, new_reasons, limit, "new rows")
+    if finding:
+        summary.findings.append("; ".join([f"{delivery.origin}: {finding}", *delivery.hints()]))
+
+
+def _remarks(counts: DeliveryCounts) -> dict[str, int | str]:
+    """What is said only where there is something to say."""
+    remarks: dict[str, int | str] = {}
+    for name, value in (("ambiguous local times", AMBIGUOUS), ("local times that never were", NEVER_WAS)):
+        if value in counts.local_times:
+            remarks[name] = counts.local_times[value]
+    if counts.refused:
+        remarks["refused"] = in_line(counts.reasons)
+    return remarks
+
+
+def _newly_refused(job: Job, delivery: Delivery) -> tuple[int, dict[str, int]]:
+    """The rows that this run put in quarantine, and by reason."""
+    added = job.warehouse.read(delivery.quarantine).where(F.col("run_id") == delivery.received.run_id)
+    groups = added.groupBy("reasons").agg(F.sum("occurrences").alias("rows")).collect()
+    by_reason: dict[str, int] = {}
+    for group in groups:
+        for reason in group["reasons"]:
+            by_reason[reason] = by_reason.get(reason, 0) + group["rows"]
+    return sum(group["rows"] for group in groups), by_reason
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of both jobs."""
+    parser.add_argument("--source", required=True, metavar="FILE", help="source mapping, conf/sources/NAME.yaml")
+    parser.add_argument("--path", help="read this instead of the mapping's path, for instance one day's file")
