@@ -118,6 +118,10 @@ class Job:
         except Exception as error:
             from lbsf.tables import explain
 
+            # First of all: what comes of a lost Spark process looks like many other faults.
+            lost = lost_spark(error, self.config)
+            if lost is not None:
+                raise lost from error
             line = explain(error, str(self.root))
             if line is None:
                 raise

@@ -87,7 +87,7 @@ def _write_payments(job: Job, rows: DataFrame) -> dict[str, int]:
     )
     location = f"{job.config.storage.root}/raw/payments"
     if job.config.synthetic.format == "csv":
-        writer.option("header", True).csv(location)
+        writer.options(header=True, escape='"').csv(location)
     else:
         writer.parquet(location)
     return dict(observation.get)
@@ -101,7 +101,7 @@ def _write_labels(job: Job, outcomes: DataFrame) -> None:
         F.col("matured_on").alias("known_on"),
     )
     location = f"{job.config.storage.root}/raw/labels"
-    labels.coalesce(1).write.mode("overwrite").option("header", True).csv(location)
+    labels.coalesce(1).write.mode("overwrite").options(header=True, escape='"').csv(location)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from lbsf.schemas import TableSchema
 
 
 @dataclass(frozen=True)
-class Delivery:
+class CheckedDelivery:
     """One delivery that was read and checked, and where it goes.
 
     Attributes:
@@ -31,6 +31,7 @@ class Delivery:
         stored_now: of the table's rows those that this run stored.
         hints: which limits would fit the rows that were refused.
         seen: version of the table that the rows were compared with, -1 where there was none; None: they were not.
+        left_aside: what the delivery holds beside the files that were taken, in words; empty: nothing.
     """
 
     origin: str
@@ -44,9 +45,10 @@ class Delivery:
     stored_now: Callable[[], DataFrame]
     hints: Callable[[], Sequence[str]] = tuple
     seen: int | None = None
+    left_aside: str = ""
 
 
-def store(job: Job, delivery: Delivery, summary: Summary) -> None:
+def store(job: Job, delivery: CheckedDelivery, summary: Summary) -> None:
     """Stores a delivery and tells of it: what is new in it, what was known before, what was refused and why.
 
     Raises:
@@ -76,6 +78,7 @@ def store(job: Job, delivery: Delivery, summary: Summary) -> None:
         "duplicates": new_kept - stored,
         "days": counts.days,
         **_remarks(counts),
+        **({"left aside": delivery.left_aside} if delivery.left_aside else {}),
         f"{table.name} version": warehouse.version(table),
     }
     limit = job.config.ingest.max_refused_share
@@ -96,7 +99,7 @@ def _remarks(counts: DeliveryCounts) -> dict[str, int | str]:
     return remarks
 
 
-def _newly_refused(job: Job, delivery: Delivery) -> tuple[int, dict[str, int]]:
+def _newly_refused(job: Job, delivery: CheckedDelivery) -> tuple[int, dict[str, int]]:
     """The rows that this run put in quarantine, and by reason."""
     added = job.warehouse.read(delivery.quarantine).where(F.col("run_id") == delivery.received.run_id)
     groups = added.groupBy("reasons").agg(F.sum("occurrences").alias("rows")).collect()

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame
 
 from jobs.common import Job, Summary, run_main
-from jobs.ingest import Delivery, add_arguments, store
-from lbsf.ingest import Received, check_labels, load_mapping, read_source
+from jobs.ingest import CheckedDelivery, add_arguments, store
+from lbsf.ingest import Received, check_labels, find_delivery, load_mapping, read_source
 from lbsf.schemas import LABELS, LABELS_QUARANTINE
 
 
@@ -35,7 +35,8 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
     with job.step("ingest_labels") as summary:
         mapping = load_mapping(source, LABELS)
         received = Received(mapping.name, datetime.now(UTC), uuid.uuid4().hex)
-        mapped = read_source(job.spark, mapping, job.config.storage.root, path)
+        delivery = find_delivery(job.spark, mapping, job.config.storage.root, path)
+        mapped = read_source(job.spark, mapping, delivery)
         # The labels of before the run, whatever it stores.
         version = job.warehouse.version(LABELS) if job.warehouse.exists(LABELS) else None
         known = None if version is None else job.warehouse.read(LABELS, version)
@@ -44,9 +45,10 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
             stored = job.warehouse.read(LABELS)
             return stored if known is None else stored.join(known, on=list(LABELS.key), how="left_anti")
 
-        delivery = Delivery(
+        checked_delivery = CheckedDelivery(
             origin=f"{source}: {path or mapping.path}",
             received=received,
+            left_aside=delivery.left_aside_text() if delivery.left_aside else "",
             mapped=mapped,
             checked=check_labels(mapped, known),
             table=LABELS,
@@ -56,7 +58,7 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
             stored_now=stored_now,
             seen=-1 if version is None else version,
         )
-        store(job, delivery, summary)
+        store(job, checked_delivery, summary)
     return summary
 
 

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, run_main
-from jobs.ingest import Delivery, add_arguments, store
-from lbsf.ingest import Received, check_payments, fitting_limits, load_mapping, read_source
+from jobs.ingest import CheckedDelivery, add_arguments, store
+from lbsf.ingest import Received, check_payments, find_delivery, fitting_limits, load_mapping, read_source
 from lbsf.schemas import PAYMENTS, PAYMENTS_QUARANTINE
 
 
@@ -37,11 +37,13 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
     with job.step("ingest_payments") as summary:
         mapping = load_mapping(source, PAYMENTS)
         received = Received(mapping.name, datetime.now(UTC), uuid.uuid4().hex)
-        mapped = read_source(job.spark, mapping, job.config.storage.root, path)
+        delivery = find_delivery(job.spark, mapping, job.config.storage.root, path)
+        mapped = read_source(job.spark, mapping, delivery)
         checked = check_payments(mapped, job.config.ingest, received, job.config.storage.user_buckets)
-        delivery = Delivery(
+        checked_delivery = CheckedDelivery(
             origin=f"{source}: {path or mapping.path}",
             received=received,
+            left_aside=delivery.left_aside_text() if delivery.left_aside else "",
             mapped=mapped,
             checked=checked,
             table=PAYMENTS,
@@ -51,7 +53,7 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
             stored_now=lambda: job.warehouse.read(PAYMENTS).where(F.col("ingested_at") == F.lit(received.at)),
             hints=lambda: fitting_limits(checked),
         )
-        store(job, delivery, summary)
+        store(job, checked_delivery, summary)
     return summary
 
 

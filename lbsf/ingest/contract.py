@@ -81,8 +81,9 @@ def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received, u
         "local_time",
         "source_row",
         "source_file",
+        "source_fault",
     )
-    return typed.withColumn("reasons", _reasons(broken)).drop("amount_as_double")
+    return typed.withColumn("reasons", _reasons(broken)).drop("amount_as_double", "source_fault")
 
 
 def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFrame:
@@ -110,6 +111,7 @@ def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFram
         "local_time",
         "source_row",
         "source_file",
+        "source_fault",
     ).withColumn("label", F.when(number.isin(0.0, 1.0), number).cast("int"))
     same_key = Window.partitionBy(*key)
     keyed = F.col("user_id").isNotNull() & observed_on.isNotNull()
@@ -153,7 +155,13 @@ def _other_than_never_was() -> Column:
 
 
 def _reasons(broken: dict[str, Column]) -> Column:
-    """The texts of the rules that are true, null where none is. A rule over a null is not broken."""
+    """The texts of the rules that are true, null where none is. A rule over a null is not broken.
+
+    Of a row that could not be taken as it stands in its file, that fault is the only reason.
+    """
     texts = [F.when(rule, F.lit(text)) for text, rule in broken.items()]
     # The array is made for bad rows alone.
-    return F.when(F.coalesce(*texts).isNotNull(), F.array_compact(F.array(*texts)))
+    fault = F.col("source_fault")
+    return F.when(fault.isNotNull(), F.array(fault)).when(
+        F.coalesce(*texts).isNotNull(), F.array_compact(F.array(*texts))
+    )

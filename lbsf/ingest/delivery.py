@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -14,7 +15,8 @@ from pyspark.sql import functions as F
 
 from lbsf.errors import InputError
 from lbsf.ingest.contract import Received
-from lbsf.ingest.sources import file_fault
+from lbsf.ingest.heads import damaged_file
+from lbsf.ingest.row_faults import CUT_FIELD
 from lbsf.schemas import TableSchema
 
 
@@ -84,7 +86,8 @@ def count_rows(checked: DataFrame, mapped: DataFrame, *, origin: str, day: str, 
             .collect()
         )
     except (Py4JJavaError, PySparkException) as error:
-        fault = file_fault(error) or _failing_column(mapped)
+        files = [unquote(uri) for uri in checked.inputFiles()]
+        fault = _file_fault(error) or damaged_file(checked.sparkSession, files) or _failing_column(mapped)
         if fault is None:
             raise
         raise InputError(f"{origin}: {fault}") from None
@@ -96,6 +99,12 @@ def count_rows(checked: DataFrame, mapped: DataFrame, *, origin: str, day: str, 
     for row in found:
         reasons.update(dict.fromkeys(row["reasons"] or (), row["rows"]))
         local_times.update({row["local_time"]: row["rows"]} if row["local_time"] else {})
+    if CUT_FIELD in reasons:
+        # The part before the line break may have passed for a whole row.
+        raise InputError(
+            f"{origin}: fields hold line breaks ({reasons[CUT_FIELD]} rows are the end of one): "
+            "set options.multiLine to true"
+        )
     rows = sum(row["rows"] for row in found)
     return DeliveryCounts(
         rows=rows,
@@ -180,3 +189,10 @@ def refused(checked: DataFrame, received: Received) -> DataFrame:
             F.lit(received.at).alias("quarantined_at"),
         )
     )
+
+
+def _file_fault(error: Exception) -> str | None:
+    """What Spark says of a file that it cannot read, with its path; None where it does not say which."""
+    marks = ("while reading file", "CANNOT_READ_FILE_FOOTER", "Checksum error: ")
+    lines = str(error).splitlines()
+    return next((line[line.index(mark) :].strip() for line in lines for mark in marks if mark in line), None)

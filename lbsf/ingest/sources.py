@@ -6,7 +6,9 @@ A mapping (conf/sources/NAME.yaml):
     table: payments                   # or labels
     format: csv                       # csv, parquet, json, delta
     path: "{root}/raw/payments"       # a file, a folder (with partition folders), or a glob
-    options: {header: true}           # of Spark's reader
+    files: ["*.csv", "*.dat"]         # names that are taken of a folder or glob; left out: by the format's endings
+    recursive: false                  # whether subfolders that are no partition folders are read
+    options: {header: true}           # of Spark's reader; CSV is read by RFC 4180 where they do not say otherwise
     schema: null                      # DDL of the source's columns; null: as the files say, in CSV all strings
     columns:
       payment_id: txn_id
@@ -25,22 +27,26 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Literal
 
-from py4j.protocol import Py4JJavaError
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DateType, StructType, TimestampType
+from pyspark.sql.types import DateType, StringType, StructType, TimestampType
 
 from lbsf.config.loader import describe, read_yaml
 from lbsf.config.models import Identifier
 from lbsf.errors import ConfigurationError, InputError
 from lbsf.ingest.contract import AMBIGUOUS, NEVER_WAS
 from lbsf.ingest.expressions import Computed, ExpressionRefusedError, compute
+from lbsf.ingest.files import Delivery, list_delivery
+from lbsf.ingest.reader import FAULT, RESERVED_OPTIONS, ROW, Kind, SourceFormat, first_sentence, read_kinds, union
+from lbsf.ingest.row_faults import BAD_CHARACTER
 from lbsf.ingest.times import time_columns
 from lbsf.schemas import LABELS, PAYMENTS, TableSchema
 
@@ -68,6 +74,8 @@ class SourceMapping(BaseModel):
     table: Literal["payments", "labels"]
     format: Literal["csv", "parquet", "json", "delta"]
     path: str = Field(min_length=1)
+    files: tuple[str, ...] | None = Field(default=None, min_length=1)
+    recursive: bool = False
     options: dict[str, str | bool | int | float] = {}
     schema_ddl: str | None = Field(default=None, alias="schema")
     columns: dict[str, str]
@@ -83,6 +91,13 @@ class SourceMapping(BaseModel):
             for name in self.columns
             if name not in (*required, *optional)
         ]
+        problems += [
+            f"options.{name} cannot be set: {RESERVED_OPTIONS[name.lower()]}"
+            for name in self.options
+            if name.lower() in RESERVED_OPTIONS
+        ]
+        if self.format == "delta" and (self.files is not None or self.recursive):
+            problems.append("files and recursive say nothing of a Delta table, which knows its own files")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -131,8 +146,8 @@ def load_mapping(file: str | Path, table: TableSchema) -> SourceMapping:
     return mapping
 
 
-def read_source(spark: SparkSession, mapping: SourceMapping, root: str, path: str | None = None) -> DataFrame:
-    """The source's rows in our columns, unchecked.
+def find_delivery(spark: SparkSession, mapping: SourceMapping, root: str, path: str | None = None) -> Delivery:
+    """The files that the mapping takes, and those that it leaves aside (lbsf/ingest/files.py has the rule).
 
     Args:
         spark: the session.
@@ -140,32 +155,87 @@ def read_source(spark: SparkSession, mapping: SourceMapping, root: str, path: st
         root: storage.root.
         path: read this instead of the mapping's own path (one day's file).
 
+    Raises:
+        InputError: nothing is there, or no file of it is taken.
+    """
+    usual = mapping.location(root)
+    location = usual if path is None else mapping.location(root, path)
+    if mapping.format == "delta":
+        return Delivery(location)
+    # A part of the usual folder has the columns of its partition folders too.
+    base = usual if location.startswith(f"{usual.rstrip('/')}/") else None
+    base = next((str(value) for name, value in mapping.options.items() if name.lower() == "basepath"), base)
+    try:
+        return list_delivery(
+            spark, location, mapping.format, patterns=mapping.files, recursive=mapping.recursive, base=base
+        )
+    except InputError as error:
+        raise InputError(f"{mapping.file}: {error}") from None
+
+
+def read_source(spark: SparkSession, mapping: SourceMapping, delivery: Delivery) -> DataFrame:
+    """The delivery's rows in our columns, unchecked.
+
+    Args:
+        spark: the session.
+        mapping: what to read.
+        delivery: its files, by `find_delivery`.
+
     Returns:
         Each of the table's mapped columns with the type that its expression has, times with the table's (null
         where a column is optional and not mapped, and where a text is no full date); local_time, "ambiguous" or
         "never was" where to_utc_timestamp met an hour that clocks went through twice or left out, else null;
-        source_row, the source's own columns as JSON without the null ones; source_file.
+        source_row, the source's own columns as JSON without the null ones, or the text of a row that cannot be read;
+        source_file; source_fault, null or why the row cannot be taken: its mapped columns are null then.
 
     Raises:
-        InputError: nothing is there, it cannot be opened, or an expression does not fit its columns or does what
-            a mapping may not.
+        InputError: it cannot be opened, an expression does not fit its columns or does what a mapping may not, or a
+            file does not have a column that a required one is read from.
     """
-    source = _open(spark, mapping, mapping.location(root), None if path is None else mapping.location(root, path))
+    try:
+        kinds = read_kinds(spark, delivery, SourceFormat(mapping.format, mapping.options, mapping.schema_ddl))
+        source = union(kinds)
+    except InputError as error:
+        raise InputError(f"{mapping.file}: {error}") from None
+    except AnalysisException as error:
+        raise InputError(f"{mapping.file}: files at {delivery.location} differ: {first_sentence(error)}") from None
     if mapping.format in TEXT_FORMATS and (read := _times_of_reader(source)):
         raise InputError(
             f"{mapping.file}: {', '.join(read)}: the reader would take 12:30 for today at 12:30; read times of "
-            f"{mapping.format} files as strings (`schema`, no inferSchema) and convert them in `columns`"
+            f"{mapping.format} files as strings (`schema`) and convert them in `columns`"
         )
-    computed = {name: _computed(source, mapping, name) for name in (*REQUIRED[mapping.table], *OPTIONAL[mapping.table])}
-    return source.select(
+    names = list(dict.fromkeys(name for kind in kinds for name in kind.columns))
+    mapped = (*REQUIRED[mapping.table], *OPTIONAL[mapping.table])
+    computed = {name: _computed(source, mapping, name, names) for name in mapped}
+    if len(kinds) > 1:
+        _check_every_file(mapping, kinds, source)
+    fault = F.col(FAULT)
+    if mapping.format in TEXT_FORMATS:
+        texts = [
+            computed[column.name].column.cast("string")
+            for column in TABLES[mapping.table].columns
+            if column.name in computed and column.type == StringType()
+        ]
+        # What a decoder puts in place of bytes that are no character of its encoding.
+        replaced = reduce(or_, [F.coalesce(text.contains("\ufffd"), F.lit(False)) for text in texts])
+        fault = F.coalesce(fault, F.when(replaced, F.lit(BAD_CHARACTER)))
+    rows = source.select(
         *(one.column.alias(name) for name, one in computed.items()),
         _local_time(computed.values()).alias("local_time"),
-        F.to_json(F.struct("*")).alias("source_row"),
+        F.col(ROW).alias("source_row"),
         F.col("_metadata.file_path").alias("source_file"),
+        fault.alias("source_fault"),
+    )
+    sound = F.col("source_fault").isNull()
+    return rows.select(
+        *(F.when(sound, F.col(name)).alias(name) for name in (*mapped, "local_time")),
+        "source_row",
+        "source_file",
+        "source_fault",
     )
 
 
-def _computed(source: DataFrame, mapping: SourceMapping, name: str) -> Computed:
+def _computed(source: DataFrame, mapping: SourceMapping, name: str, columns: Sequence[str]) -> Computed:
     """One of our columns over the source."""
     expression = mapping.columns.get(name, "cast(null as string)")
     target = next(column.type for column in TABLES[mapping.table].columns if column.name == name)
@@ -178,7 +248,7 @@ def _computed(source: DataFrame, mapping: SourceMapping, name: str) -> Computed:
         raise InputError(f"{where} {error}") from None
     except AnalysisException as error:
         raise InputError(
-            f"{where} cannot be read from the source: {_reason(error)} (its columns: {', '.join(source.columns)})"
+            f"{where} cannot be read from the source: {first_sentence(error)} (its columns: {', '.join(columns)})"
         ) from None
     return found
 
@@ -206,51 +276,29 @@ def _times_of_reader(source: DataFrame) -> list[str]:
     return list(found)
 
 
-def _open(spark: SparkSession, mapping: SourceMapping, usual: str, other: str | None) -> DataFrame:
-    location = usual if other is None else other
-    # A CSV file whose header names other columns is refused rather than read by position.
-    options: dict[str, str | bool | int | float] = {"enforceSchema": False} if mapping.format == "csv" else {}
-    if other is not None and other.startswith(f"{usual.rstrip('/')}/") and mapping.format != "delta":
-        # A part of the usual folder has the columns of its partition folders too.
-        options |= {"basePath": usual}
-    try:
-        reader = spark.read.format(mapping.format).options(**{**options, **mapping.options})
-        if mapping.schema_ddl is not None:
-            reader = reader.schema(mapping.schema_ddl)
-        source = reader.load(location)
-    except Py4JJavaError as error:
-        fault = file_fault(error)
-        if fault is None:
-            raise
-        raise InputError(f"{mapping.file}: {location} cannot be opened as {mapping.format}: {fault}") from None
-    except PySparkException as error:
-        if error.getErrorClass() == "PATH_NOT_FOUND":
-            raise InputError(f"{mapping.file}: there is nothing at {location}") from None
-        raise InputError(f"{mapping.file}: {location} cannot be opened as {mapping.format}: {_reason(error)}") from None
-    if not source.columns:
-        raise InputError(f"{mapping.file}: {location} holds no rows")
-    return source
+def _check_every_file(mapping: SourceMapping, kinds: list[Kind], source: DataFrame) -> None:
+    """Raises InputError where a required column is null in every row of a file, because its column is missing."""
+    total = sum(len(kind.files) for kind in kinds)
+    for kind in kinds:
+        own = {name.lower() for name in kind.columns}
+        others = [f for f in source.schema if f.name.lower() not in own and f.name not in ("_metadata", FAULT, ROW)]
+        absent = {f.name: F.lit(None).cast(f.dataType) for f in others}
+        for name in REQUIRED[mapping.table]:
+            expression = mapping.columns[name]
+            try:
+                kind.rows.select(F.expr(expression))
+            except AnalysisException as error:
+                values = kind.rows.withColumns(absent).select(F.expr(expression).alias("value"))
+                if not _is_always_null(values):
+                    continue
+                column = (error.getMessageParameters() or {}).get("objectName", expression).strip("`")
+                raise InputError(
+                    f"{mapping.file}: {name} is read from {column}, which {len(kind.files)} of {total} files "
+                    f"do not have, the first is {kind.files[0].path}"
+                ) from None
 
 
-def file_fault(error: Exception) -> str | None:
-    """What Spark says of a file that it cannot read; None where the fault is another."""
-    marks = (
-        "CANNOT_READ_FILE_FOOTER",
-        "while reading file",
-        "CSV header does not conform",
-        # A packed file that was cut off or is not packed; Spark does not say which file.
-        "java.io.EOFException",
-        "java.util.zip.ZipException",
-        "not a gzip file",
-    )
-    for line in str(error).splitlines():
-        for mark in marks:
-            if mark in line:
-                return line[line.index(mark) :].strip()
-    return None
-
-
-def _reason(error: Exception) -> str:
-    """The first sentence of one of Spark's messages, without its error class and its plan."""
-    text = str(error).strip().splitlines()[0]
-    return re.sub(r"^\[[A-Z_.]+\]\s*", "", text).split(";")[0].strip()
+def _is_always_null(value: DataFrame) -> bool:
+    """Whether Spark's optimizer knows that the column `value` has no value in any row."""
+    rows = value.where(F.col("value").isNotNull())._jdf.queryExecution().optimizedPlan().maxRows()
+    return bool(rows.isDefined() and rows.get() == 0)

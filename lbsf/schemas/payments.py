@@ -41,7 +41,11 @@ PAYMENTS = TableSchema(
 
 _QUARANTINE_COLUMNS = (
     Column("quarantine_id", StringType(), "SHA-256 of source_file and row: the same bad row is stored once"),
-    Column("row", StringType(), "the source's row as JSON, its columns that are not null"),
+    Column(
+        "row",
+        StringType(),
+        "the source's row as JSON, its columns that are not null; the text of one that does not fit its file",
+    ),
     Column("reasons", ArrayType(StringType()), "each rule that it broke"),
     Column("occurrences", LongType(), "how often the identical row stood in the file"),
     Column("source", StringType(), "name of the source mapping"),

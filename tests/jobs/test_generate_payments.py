@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from jobs import generate_payments
 from jobs.common import Job, Summary
 from lbsf.config import load_config
-from lbsf.ingest import Received, check_labels, check_payments, load_mapping, read_source
+from lbsf.ingest import Received, check_labels, check_payments, find_delivery, load_mapping, read_source
 from lbsf.schemas import LABELS, PAYMENTS, SYNTHETIC_TRUTH
 from lbsf.synthetic.simulate import raw_payments, true_outcomes
 
@@ -99,7 +99,10 @@ def test_the_mappings_read_what_was_written(generated: tuple[Job, Summary]) -> N
     root, at = job.config.storage.root, datetime(2030, 1, 1, tzinfo=UTC)
     mapping = load_mapping("conf/sources/synthetic_payments.yaml", PAYMENTS)
     checked = check_payments(
-        read_source(job.spark, mapping, root), job.config.ingest, Received(mapping.name, at, "test"), 2
+        read_source(job.spark, mapping, find_delivery(job.spark, mapping, root)),
+        job.config.ingest,
+        Received(mapping.name, at, "test"),
+        2,
     ).cache()
     sound = checked.where(F.col("reasons").isNull())
     assert sound.select("payment_id").distinct().count() == summary.details["payments"]
@@ -108,7 +111,8 @@ def test_the_mappings_read_what_was_written(generated: tuple[Job, Summary]) -> N
     channels = {row["channel"] for row in sound.select("channel").distinct().collect()}
     assert channels == {"pos", "online", "cash", "transfer"}
 
-    labels = check_labels(read_source(job.spark, load_mapping("conf/sources/synthetic_labels.yaml", LABELS), root))
+    mapping = load_mapping("conf/sources/synthetic_labels.yaml", LABELS)
+    labels = check_labels(read_source(job.spark, mapping, find_delivery(job.spark, mapping, root)))
     assert labels.where(F.col("reasons").isNotNull()).count() == 0
     expected = true_outcomes(job.spark, job.config.synthetic)
     columns = ["user_id", "observed_on", "label", "matured_on"]
@@ -128,7 +132,8 @@ def test_csv_holds_the_same_rows_and_replaces_what_lay_there(generated: tuple[Jo
 
     def rows(name: str, over: Job, where: str) -> list[str]:
         mapping = load_mapping(f"conf/sources/{name}.yaml", PAYMENTS)
-        found = check_payments(read_source(over.spark, mapping, where), over.config.ingest, received, 2)
+        source = read_source(over.spark, mapping, find_delivery(over.spark, mapping, where))
+        found = check_payments(source, over.config.ingest, received, 2)
         return digest(found.where(F.col("reasons").isNull()).select(columns))
 
     assert rows("synthetic_payments_csv", job, root) == rows("synthetic_payments", parquet, parquet.config.storage.root)

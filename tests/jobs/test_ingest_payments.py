@@ -220,7 +220,7 @@ def test_parquet_is_read_by_its_types(job: Job, tmp_path: Path) -> None:
         ({"columns": {**COLUMNS, "category": "day_text rlike '('"}}, "column category: its expression cannot be"),
         # What it says of a user's id may hold the id.
         ({"columns": {**COLUMNS, "user_id": "to_number(customer, '999')"}}, "column user_id: its expression cannot be"),
-        ({"schema": "a string, b string, c string, d string, e string, f string, g string"}, "column payment_id"),
+        ({"schema": "txn string, b string"}, "schema names columns that no file at"),
     ],
 )
 def test_a_source_or_mapping_that_does_not_fit_is_one_line_and_writes_nothing(
@@ -318,25 +318,59 @@ def test_a_delivery_that_is_refused_by_half_ends_with_code_3_and_says_why(
     assert ingest_payments.main([*command, *fitting, "--set", "ingest.max_refused_share=0.7"]) == 0
 
 
-@pytest.mark.parametrize("case", ["header only", "other header", "broken gzip"])
+@pytest.mark.parametrize("case", ["header only", "missing column", "broken gzip", "line breaks"])
 def test_files_that_cannot_be_read_are_one_line_and_write_nothing(
     spark: SparkSession, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
+    options: dict[str, Any] = {"header": True}
     if case == "header only":
         deliver(tmp_path, "a.csv")
         words = "holds no rows"
-    elif case == "other header":
+    elif case == "missing column":
         deliver(tmp_path, "a.csv", line(1))
-        # The second day's file has two columns swapped: by position amounts would become shops.
-        swapped = deliver(tmp_path, "b.csv", line(2)).read_text().replace("shop,booked,value", "value,booked,shop")
-        (tmp_path / "raw/b.csv").write_text(swapped)
-        words = "CSV header does not conform"
-    else:
+        other = deliver(tmp_path, "b.csv", line(2))
+        other.write_text(other.read_text().replace("value", "price"))
+        words = f"amount is read from value, which 1 of 2 files do not have, the first is file:{other}"
+    elif case == "broken gzip":
         packed = gzip.compress("\n".join([HEADER, *map(line, range(5000))]).encode())
         (tmp_path / "raw").mkdir()
         (tmp_path / "raw/a.csv.gz").write_bytes(packed[: len(packed) // 2])
-        words = "Unexpected end of input stream"
-    assert_refused(write_mapping(tmp_path), overrides, tmp_path, capsys, words)
+        words = f"{tmp_path}/raw/a.csv.gz cannot be "
+    else:
+        # Its first line has all its fields: only the second tells that the last one is cut.
+        deliver(tmp_path, "a.csv", line(1), line(2)[:-1] + '"two\nlines"')
+        options["multiLine"] = False
+        words = "fields hold line breaks (1 rows are the end of one): set options.multiLine to true"
+    assert_refused(write_mapping(tmp_path, options=options), overrides, tmp_path, capsys, words)
+
+
+def test_a_folder_as_banks_fill_it(job: Job, tmp_path: Path) -> None:
+    deliver(
+        tmp_path, "day1.csv", line(1, value='"5.00"')[:-1] + '"Shop ""A"", 99\nLtd \\"', "t2,u,s", line(3)[:-1] + "�"
+    )
+    # A later file with its columns in another order and one more.
+    late = tmp_path / "raw/day2.csv"
+    late.write_text("value,note,txn,customer,shop,booked,ccy,day_text\n7.25,x,t4,u,s,2025-01-02 10:00:00,EUR,plain\n")
+    (tmp_path / "raw/day3.csv.tmp").write_text("txn,cust")
+    (tmp_path / "raw/README.txt").write_text("by sftp")
+    deliver(tmp_path, "2024/old.csv", line(9))
+    source = write_mapping(tmp_path, columns={**COLUMNS, "merchant_name": "day_text"})
+    summary = ingest_payments.run(job, source=source)
+    assert figures(summary) == (4, 2, 2, 0)
+    assert summary.details["left aside"] == "3 (2024, README.txt, day3.csv.tmp)"
+    assert {key: (row["merchant_name"], str(row["amount"])) for key, row in stored(job).items()} == {
+        "t1": ('Shop "A", 99\nLtd \\', "5.00"),
+        "t4": ("plain", "7.25"),
+    }
+    counted, damaged = sorted(quarantined(job), key=lambda row: row["row"])
+    assert (counted["row"], counted["reasons"]) == ("t2,u,s", ["the row has another number of fields than the header"])
+    assert (json.loads(damaged["row"])["txn"], damaged["reasons"]) == (
+        "t3",
+        ["a character is not of the file's encoding"],
+    )
+    # Mended and delivered again, they are stored.
+    deliver(tmp_path, "day1.csv", line(1), line(2), line(3))
+    assert figures(ingest_payments.run(job, source=source)) == (4, 2, 0, 2)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the Complete Journey files are not beside the project")

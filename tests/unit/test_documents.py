@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 import lbsf
 from lbsf.config import Config
-from lbsf.ingest import Received, accepted, check_labels, check_payments, load_mapping, read_source
+from lbsf.ingest import Received, accepted, check_labels, check_payments, find_delivery, load_mapping, read_source
 from lbsf.schemas import LABELS, PAYMENTS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -168,7 +168,8 @@ def test_the_worked_example_of_a_source_works(tmp_path: Path, spark: SparkSessio
         file = tmp_path / "conf/sources" / f"my_bank_{table.name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(re.sub(r"(?m)^path: .*$", f"path: {data}", mapping), encoding="utf-8")
-        sources.append(read_source(spark, load_mapping(file, table), config.storage.root))
+        loaded = load_mapping(file, table)
+        sources.append(read_source(spark, loaded, find_delivery(spark, loaded, config.storage.root)))
     received = Received("my_bank", datetime(2025, 12, 1, tzinfo=UTC), "run")
     checked = check_payments(sources[0], config.ingest, received, config.storage.user_buckets)
     refused = checked.where("reasons is not null").collect()

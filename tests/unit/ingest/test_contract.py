@@ -91,8 +91,8 @@ PAYMENT_CASES: list[tuple[str, dict[str, str | None], list[str]]] = [
 
 def mapped(spark: SparkSession, rows: list[dict[str, str | None]]) -> DataFrame:
     """Rows of text as `read_source` gives them."""
-    names = [*rows[0], "source_row", "source_file"]
-    data = [[*row.values(), f"row {number}", "file"] for number, row in enumerate(rows)]
+    names = [*rows[0], "source_row", "source_file", "source_fault"]
+    data = [[*row.values(), f"row {number}", "file", None] for number, row in enumerate(rows)]
     return spark.createDataFrame(data, StructType([StructField(name, StringType()) for name in names]))
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import source_files
 from pyspark.sql import SparkSession
+from source_files import rows
 
 from lbsf.errors import ConfigurationError, InputError
-from lbsf.ingest import SourceMapping, load_mapping, read_source
+from lbsf.ingest import load_mapping
 from lbsf.schemas import LABELS, PAYMENTS
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -28,21 +29,11 @@ HEADER = "txn,customer,shop,booked,value"
 
 
 def write_mapping(folder: Path, **changes: Any) -> Path:
-    values = {"name": "bank", "table": "payments", "format": "csv", "path": f"{folder}/raw", "columns": COLUMNS}
-    values |= {"options": {"header": True}} | changes
-    file = folder / "conf" / "sources" / "bank.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not ...}))
-    return file
+    return source_files.write_mapping(folder, **{"columns": COLUMNS} | changes)
 
 
-def write_csv(path: Path, *lines: str, header: str = HEADER) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([header, *lines]) + "\n")
-
-
-def rows(spark: SparkSession, mapping: SourceMapping, path: str | None = None) -> list[dict[str, Any]]:
-    return sorted((row.asDict() for row in read_source(spark, mapping, "/none", path).collect()), key=str)
+def write_csv(path: Path, *lines: str) -> None:
+    source_files.write_csv(path, *lines, header=HEADER)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +44,8 @@ def rows(spark: SparkSession, mapping: SourceMapping, path: str | None = None) -
         ({"path": ...}, "path: Field required"),
         ({"format": "xml"}, "format: Input should be 'csv', 'parquet', 'json' or 'delta'"),
         ({"name": "my bank"}, "name: "),
+        ({"files": []}, "files: "),
+        ({"format": "delta", "recursive": True}, "files and recursive say nothing of a Delta table"),
         ({"columns": {k: v for k, v in COLUMNS.items() if k != "amount"}}, "column amount is missing"),
         ({"columns": {**COLUMNS, "shop_name": "shop"}}, "column shop_name is not one of payment_id, user_id"),
         ({"columns": {**COLUMNS, "amount": 5}}, "columns.amount: "),
@@ -160,8 +153,10 @@ def test_parquet_and_json_keep_their_types(spark: SparkSession, tmp_path: Path) 
         ({"columns": {**COLUMNS, "amount": "value +"}}, "column amount: 'value +' cannot be read"),
         ({"columns": {**COLUMNS, "user_id": "no_such_function(txn)"}}, "column user_id: 'no_such_function(txn)'"),
         ({"columns": {**COLUMNS, "paid_at": "array(booked)"}}, "column paid_at: 'array(booked)' cannot be read"),
-        ({"schema": "txn strin"}, "cannot be opened as csv"),
-        ({"format": "parquet"}, "cannot be opened as parquet"),
+        ({"schema": "txn strin"}, "schema: 'txn strin' is no DDL"),
+        ({"schema": "txn string, price double"}, "schema names columns that no file at"),
+        ({"format": "parquet"}, "raw is taken (a.csv: its name does not end with .parquet"),
+        ({"format": "parquet", "files": ["*.csv"]}, "a.csv cannot be opened as parquet: "),
         ({"format": "delta"}, "cannot be opened as delta"),
     ],
 )
@@ -171,7 +166,7 @@ def test_a_source_that_does_not_fit_is_named_with_its_columns(
     write_csv(tmp_path / "raw/a.csv", "1,u,s,01.02.2025 10:30,4")
     file = write_mapping(tmp_path, **changes)
     with pytest.raises(InputError) as caught:
-        read_source(spark, load_mapping(file, PAYMENTS), "/none")
+        rows(spark, file)
     assert str(caught.value).startswith(f"{file}: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -179,5 +174,5 @@ def test_a_source_that_does_not_fit_is_named_with_its_columns(
 
 def test_an_empty_folder_is_named(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
-    with pytest.raises(InputError, match=r"raw (holds no rows|cannot be opened as csv)"):
-        read_source(spark, load_mapping(write_mapping(tmp_path), PAYMENTS), "/none")
+    with pytest.raises(InputError, match="raw holds no files"):
+        rows(spark, write_mapping(tmp_path))
