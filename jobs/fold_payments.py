@@ -116,9 +116,9 @@ def _has_loss(warehouse: Warehouse, days: Sequence[date], folds_version: int) ->
             return False
         warehouse.register(table)
     stored = warehouse.read(FOLD_LOSS).where((F.col("of_table") == FOLDS.name) & F.col("as_of").isin(list(days)))
-    counted = dict(stored.groupBy("as_of").agg(F.min("table_version")).collect())
+    counted = {row[0]: int(row[1]) for row in stored.groupBy("as_of").agg(F.min("table_version")).collect()}
     return all(
-        counted.get(day) is not None
+        day in counted
         and counted[day] <= folds_version
         and not warehouse.part_changed(FOLDS, {"as_of": day.isoformat()}, counted[day], folds_version)
         for day in days

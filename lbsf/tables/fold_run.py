@@ -208,7 +208,7 @@ def _run(warehouse: Warehouse, tasks: Sequence[FoldTask]) -> list[FoldedDay]:
     except BaseException:
         _remove(tasks)
         raise
-    return [day for result in results for day in result]
+    return [day for result in results if not isinstance(result, Exception) for day in result]
 
 
 def _remove(tasks: Sequence[FoldTask]) -> None:
