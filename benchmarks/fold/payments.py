@@ -147,7 +147,8 @@ def _rising_times(
     scale = end / (gaps[last] - begin)
     # A user's number is how many last gaps stand before his payments.
     times = (gaps[np.arange(len(user)) + user] - begin[user]) * scale[user]
-    return np.minimum(times.astype(np.int64), end - 1)
+    seconds: NDArray[np.int64] = np.minimum(times.astype(np.int64), end - 1)
+    return seconds
 
 
 def _texts(count: int, words: int, seed: int) -> pa.Array:

@@ -11,6 +11,7 @@ and the truth table, so it is run on a simulated warehouse:
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -27,7 +28,7 @@ GROUPS = (
     "groceries", "transport", "restaurants", "online shopping", "cash", "betting",
     "pawn", "lender", "salary", "rent", "utilities", "subscription",
 )  # fmt: skip
-TREES = {"n_estimators": 120, "learning_rate": 0.05, "num_leaves": 15, "min_child_samples": 40,
+TREES: dict[str, Any] = {"n_estimators": 120, "learning_rate": 0.05, "num_leaves": 15, "min_child_samples": 40,
          "subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.5, "reg_lambda": 5.0,
          "verbose": -1, "n_jobs": 1, "random_state": 7}  # fmt: skip
 

@@ -47,7 +47,7 @@ class Shape:
     @property
     def merchants(self) -> int:
         """Most merchants of a user: 40 at 250 payments, twice that at 1,000."""
-        return min(round(2.5 * self.per_user**0.5), 128)
+        return min(round(2.5 * math.sqrt(self.per_user)), 128)
 
 
 def draw(shape: Shape, fold: FoldConfig) -> pa.Table:

@@ -70,8 +70,8 @@ def require_equal(padded: PaddedLBSF, batch: FoldBatch) -> None:
     """Raises AssertionError unless the padded network's logits and gradients are LBSF's own."""
     results: list[list[Tensor]] = []
     padded.eval()
-    for forward in (lambda: padded.model(batch), lambda: padded(pad(batch))):
-        logits = forward()
+    for network, shown in ((padded.model, batch), (padded, pad(batch))):
+        logits = network(shown)
         gradients = torch.autograd.grad(logits.square().sum(), list(padded.parameters()))
         results.append([logits.detach(), *gradients])
     # Some gradients are 0 but for rounding: of a bias before a softmax, say.

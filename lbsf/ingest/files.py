@@ -109,7 +109,7 @@ def list_delivery(
     """
     lister = _Lister(spark, format_name, patterns, recursive)
     try:
-        found = sorted(lister.list(location, base), key=lambda file: file.path)
+        found = sorted(lister.files(location, base), key=lambda file: file.path)
     except (Py4JJavaError, PySparkException) as error:
         raise InputError(f"{location} cannot be listed: {java_message(error)}") from None
     taken = tuple(file for file in found if file.left_aside is None)
@@ -145,7 +145,7 @@ class _Lister:
         self._patterns = patterns
         self._recursive = recursive
 
-    def list(self, location: str, base: str | None) -> Iterator[SourceFile]:
+    def files(self, location: str, base: str | None) -> Iterator[SourceFile]:
         path = self._path(location)
         self._files = path.getFileSystem(self._configuration)
         is_glob = _GLOB.search(location) is not None

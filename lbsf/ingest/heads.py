@@ -43,9 +43,11 @@ def csv_headers(
             line = reader.readLine()
             while line is not None and (not line.strip() or (comment and line.startswith(comment))):
                 line = reader.readLine()
-            text = line
-            while line is not None and quote and text.count(quote) % 2:
-                line = reader.readLine()
+            if line is None:
+                return None
+            text = str(line)
+            # A name in quotes may hold a line break.
+            while quote and text.count(quote) % 2 and (line := reader.readLine()) is not None:
                 text += f"\n{line}"
             return text
         finally:
