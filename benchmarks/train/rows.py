@@ -7,6 +7,7 @@ user's most visited merchant is paid more in the last 60 days, and how late in t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
