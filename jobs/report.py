@@ -17,8 +17,8 @@ from pyspark.sql import functions as F
 
 from jobs.common import Job, Summary, day, run_main
 from lbsf.monitoring.history import Watched, collect_watched
-from lbsf.monitoring.night import Night, collect_night, quality_of
 from lbsf.monitoring.report import render_report
+from lbsf.monitoring.summary import Night, collect_night, quality_of
 from lbsf.schemas import (
     BAND_MIGRATION,
     FOLD_LOSS,

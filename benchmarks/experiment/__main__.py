@@ -1,10 +1,10 @@
-"""LBSF and its baselines by length of history, over several seeds; LBSF without each of its parts and fields.
+"""Compare LBSF with its baselines by length of history, over several seeds, and with ablations of parts and fields.
 
     make experiment
     make experiment ARGS="--groups history --seeds 1 --set synthetic.users=4000 --set storage.root=warehouse/small"
 
-Simulates the data where they are missing, trains what is not trained yet, and writes docs/experiments.md, its
-pictures and an MLflow run. A run that was stopped is simply started again: what was trained is kept.
+Simulates the data if they are missing, trains the cells that are not trained yet, and writes docs/experiments.md, its
+pictures and an MLflow run. A stopped run can simply be started again: trained cells are kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GROUPS = ("history", "parts", "labels", "fields")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns 1 where a cell failed."""
+    """Run the command line; return 1 if a cell failed."""
     arguments = _parser().parse_args(argv)
     config = load_config(arguments.conf, arguments.set)
     data = prepare(arguments.conf, arguments.set, config, arguments.labels)
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = range(1, arguments.seeds + 1)
     tried = [cell for cells in trials(arguments.backbones, seeds[0]).values() for cell in cells]
     failed = runner.train(tried) if train else []
-    # Of all that was ever tried, so that a part that is run by itself has the settings of the whole.
+    # Chosen from all trials ever made, so that running one group alone uses the same settings as running all.
     chosen = runner.choose_settings(trials(BACKBONES, seeds[0]))
     labels = (data.splits["train"].users, data.every_train.users)
     cells = grid(seeds, arguments.backbones, arguments.groups, chosen, *labels)
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _track(config: Config, found: dict[str, Series], reachable: float, docs: Path) -> None:
-    """All figures on one MLflow run."""
+    """Record all figures in one MLflow run."""
     tracker = Tracker(config, Path(config.storage.root).absolute())
     with tracker.run("experiment") as run:
         run.params({"users": config.synthetic.users, "default_rate": config.synthetic.default_rate})

@@ -1,4 +1,4 @@
-"""What the experiment trains: one cell a network, length of history, ablation and seed."""
+"""The cells of the experiment: each trains one network with one length of history, ablation and seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lbsf.training.plan import Split, TrainingPlan
 
 
 class Setting(NamedTuple):
-    """What is chosen for a network: its learning rate, and model.head."""
+    """The hyperparameters that are chosen for each network: its learning rate, and model.head."""
 
     rate: float
     head: Literal["linear", "hidden"]
@@ -20,14 +20,14 @@ class Setting(NamedTuple):
 
 DAYS = (45, 90, 180)
 LONGEST = DAYS[-1]
-# Cheap enough for every length of history and every seed.
+# Models that are trained with every length of history and every seed.
 AT_EVERY_SEED = ("lbsf", "lightgbm", "fusion")
-# Sequence models that are trained at every length, with one seed; the others see all 180 days once.
+# Sequence models that are trained with every length, with one seed; the others only with 180 days.
 AT_EVERY_LENGTH = ("gru", "transformer")
-# A network is trained with each at the middle length, and goes on with the one that the validation split prefers,
+# Each network is trained with each setting on TRIAL_DAYS of history; the one with the best validation AUC is used.
 TRIAL_DAYS = 90
 SETTINGS = (Setting(0.003, "linear"), Setting(0.001, "linear"), Setting(0.003, "hidden"))
-# unless it takes that of its next of kin: the long-sequence models cost too much to be trained several times.
+# These use the setting of a similar network, as training them several times takes too long.
 SETTING_OF = {
     "fusion": "lbsf",
     "longformer": "transformer",
@@ -35,33 +35,33 @@ SETTING_OF = {
     "fnet": "transformer",
     "mamba2": "gru",
 }
-# Of a network that has learnt what LightGBM says of every user. Validation has 0.7811 with it, 0.7790 with the usual.
+# Learning rate after distillation on all users. The validation AUC is 0.7811 with it, 0.7790 with the usual rate.
 FINE_TUNING_RATE = 0.001
-# How many times the usual number of labels the group `labels` tries.
+# Numbers of labels in the group `labels`, relative to the usual number.
 LABEL_SHARES = (1 / 16, 1 / 4, 1, 4)
-# More than twenty minutes of a core each: trained where they are asked for by name.
+# These take more than twenty minutes of a core each and are trained only if named on the command line.
 DEAREST = ("longformer", "mamba2")
-# In the name of a cell that was pretrained.
+# Part of the name of a pretrained cell.
 PRETRAINED_AS = {"visits": "pretrained", "teacher": "on_all"}
-# Not trained by steps: LightGBM alone, and weighed with LBSF.
+# Models without training epochs: LightGBM alone, and combined with LBSF.
 TREES = ("lightgbm", "fusion")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing that is trained and measured.
+    """One model that is trained and measured.
 
     Attributes:
-        network: lbsf, a backbone of lbsf.baselines.sequences, lightgbm, or fusion (LightGBM weighed with LBSF).
-        days: length of history that it is shown.
-        seed: of its weights, its dropout and its order of users.
-        without: field that is blanked.
-        unfolded: shown one sequence a user instead of one a merchant; sequence models always are.
-        sequence: model.sequence, where it is not the configured one.
-        relational: whether LBSF's merchants look at each other.
+        network: lbsf, a backbone of lbsf.baselines.sequences, lightgbm, or fusion (LightGBM combined with LBSF).
+        days: length of history that it reads.
+        seed: of its weights, its dropout and the order of users.
+        without: field that is blanked; None: none.
+        unfolded: reads one sequence per user instead of one per merchant; always True for sequence models.
+        sequence: model.sequence; None: the configured one.
+        relational: whether LBSF has relational layers (self-attention between merchants).
         labels: training users with labels; None: the usual number.
-        taught: whether it learns from LightGBM as well as from the labels.
-        pretrained: objective of the training on all users' folds from whose weights it starts.
+        taught: whether LightGBM is its teacher (knowledge distillation).
+        pretrained: objective of the pretraining on all users' folds; None: none.
         setting: learning rate and head.
     """
 
@@ -79,7 +79,7 @@ class Cell:
 
     @property
     def series(self) -> str:
-        """What is compared: cells of one series differ by seed alone, once the setting is chosen."""
+        """Return the name of the cell's series; its cells differ only by seed, once the setting is chosen."""
         parts = [self.network, f"{self.days}d"]
         parts += [f"without_{self.without}"] if self.without else []
         parts += ["unfolded"] if self.unfolded and self.network == "lbsf" else []
@@ -92,17 +92,17 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Unique, and fit for a folder."""
+        """Return the cell's unique name, which is also its folder's."""
         setting = f"-rate{self.setting.rate}-{self.setting.head}" if self.network not in TREES else ""
         return f"{self.series}-seed{self.seed}{setting}"
 
     @property
     def view(self) -> View:
-        """What the network is shown of each fold."""
+        """Return the part of each fold that the network reads."""
         return View(days=None if self.days == LONGEST else self.days, without=self.without, unfolded=self.unfolded)
 
     def plan(self, config: Config, splits: dict[str, Split], output: str) -> TrainingPlan:
-        """The cell as a training run of the product's own."""
+        """Return the cell's training plan."""
         layers = config.model.relational_layers if self.relational else 0
         sequence = self.sequence or config.model.sequence
         model = {"relational_layers": layers, "sequence": sequence, "head": self.setting.head}
@@ -122,13 +122,13 @@ class Cell:
         )
 
     def describe(self) -> dict[str, object]:
-        """The cell as JSON."""
+        """Return the cell as JSON-compatible values."""
         return asdict(self)
 
 
 def trials(backbones: Sequence[str], seed: int) -> dict[str, list[Cell]]:
-    """The cells between which a setting is chosen, of each network that the backbones and LBSF need one of."""
-    # LBSF last, the cheapest: all wait for the last trial.
+    """Return, for LBSF and each network whose setting the backbones use, the cells from which it is chosen."""
+    # LBSF is the fastest to train and comes last, so that the wait for the last trial is short.
     networks = dict.fromkeys([*map(_set_as, backbones), "lbsf"])
     return {
         network: [Cell(network, TRIAL_DAYS, seed, unfolded=network != "lbsf", setting=setting) for setting in SETTINGS]
@@ -144,16 +144,17 @@ def grid(
     usual_labels: int,
     most_labels: int,
 ) -> list[Cell]:
-    """All cells of the wanted groups, each once, the most telling first.
+    """Return all cells of the given groups, each once, the most informative first.
 
     Args:
-        seeds: of LBSF and trees in the history, and of what is taken out of LBSF, whose loss is no more than a seed's
-            chance else; all that costs several times as much is trained with the first.
+        seeds: LBSF and LightGBM by length of history, and LBSF without a part or field, are trained with all of them,
+            as the latter's effects are smaller than the variation between seeds. Cells that take several times as
+            long are trained with the first seed only.
         backbones: sequence models to train.
         groups: of `history`, `parts`, `labels`, `fields`.
-        chosen: setting by network, as far as one was.
-        usual_labels: training users that all cells have but those of `labels`.
-        most_labels: training users that there are.
+        chosen: network -> setting, for the networks that have one.
+        usual_labels: training users of all cells but those of the group `labels`.
+        most_labels: number of training users available.
     """
     makers = {
         "history": _history(seeds, backbones),
@@ -165,13 +166,13 @@ def grid(
 
 
 def _as_chosen(cell: Cell, chosen: Mapping[str, Setting]) -> Cell:
-    """The cell with its network's setting."""
+    """Return the cell with its network's setting."""
     setting = chosen.get(_set_as(cell.network), cell.setting)
     return replace(cell, setting=setting._replace(rate=FINE_TUNING_RATE) if cell.pretrained == "teacher" else setting)
 
 
 def _set_as(network: str) -> str:
-    """The network whose setting it takes: itself, or its next of kin."""
+    """Return the network whose setting a network uses: itself, or a similar one."""
     return SETTING_OF.get(network, network)
 
 
@@ -188,7 +189,7 @@ def _history(seeds: Sequence[int], backbones: Sequence[str]) -> Iterator[Cell]:
 
 
 def _parts(seeds: Sequence[int]) -> Iterator[Cell]:
-    """LBSF with one of its parts taken out or exchanged."""
+    """Yield LBSF with one of its parts removed or replaced."""
     for seed in seeds:
         whole = Cell("lbsf", LONGEST, seed)
         yield whole
@@ -213,7 +214,7 @@ def _labels(seed: int, usual: int, most: int) -> Iterator[Cell]:
         whole = Cell("lbsf", LONGEST, seed, labels=labels if share != 1 else None)
         yield whole
         yield replace(whole, network="lightgbm")
-        # Pretraining is for where labels are few.
+        # Pretraining is meant for few labels.
         if share <= 1:
             yield replace(whole, pretrained="visits")
             yield replace(whole, taught=True)

@@ -1,4 +1,4 @@
-"""The experiment's data: a warehouse that the product's own jobs make of simulated payments."""
+"""The experiment's data: a warehouse that the product's jobs make from simulated payments."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ class Data(NamedTuple):
 
     Attributes:
         root: storage.root.
-        splits: of the examples table; `train` is the usual number of users, whose labels are read.
-        every_train: all of the training split, from which more or fewer are drawn.
-        reachable: the true probabilities of the users out of time, in the files' order: the best that can be reached.
+        splits: of the examples table; `train` is reduced to the usual number of users.
+        every_train: the whole training split, from which other numbers of users are drawn.
+        reachable: (n,) true probabilities of the out-of-time users, in the files' order; they have the best reachable
+            AUC.
     """
 
     root: Path
@@ -48,12 +49,15 @@ class Data(NamedTuple):
 
 
 def prepare(conf: str, overrides: list[str], config: Config, labels: int) -> Data:
-    """The examples of this configuration, made now where they are not there yet.
+    """Return the examples of a configuration; make them if they do not exist.
 
     Args:
-        conf, overrides: what the configuration was loaded from.
-        config: it.
-        labels: usual number of training users with labels; all where they are fewer.
+        conf, overrides: file and values that the configuration was loaded from.
+        config: the configuration.
+        labels: usual number of training users with labels; all if there are fewer.
+
+    Raises:
+        SystemExit: storage.root has data that were made with other settings.
     """
     root = Path(config.storage.root)
     made = root / "experiment" / "made_from.json"
@@ -71,8 +75,8 @@ def prepare(conf: str, overrides: list[str], config: Config, labels: int) -> Dat
 
 
 def read(root: Path, labels: int) -> Data:
-    """The examples that were made below `root`, with the usual number of labels."""
-    # Ranks read the files by address, which a relative path is not.
+    """Read the examples that were made below `root`, with the usual number of labels."""
+    # Ranks read the files by file:// URLs, which need absolute paths.
     root = root.resolve()
     found: dict[str, list[tuple[str, int]]] = {}
     for file in snapshot_files(str(root / "tables" / EXAMPLES.name)):
@@ -91,20 +95,20 @@ def read(root: Path, labels: int) -> Data:
 
 
 def fewer_labels(data: Data, labels: int, seed: int, times: int = 1) -> Split:
-    """A training split of so many users, drawn anew for each seed; smaller draws are part of larger ones.
+    """Draw a training split with the given number of users; with one seed, smaller draws are subsets of larger ones.
 
     Args:
-        data: what to draw from.
-        labels: users to draw.
+        data: the examples to draw from.
+        labels: number of users to draw.
         seed: of the draw.
-        times: how often each of them is in the split.
+        times: how often each user is repeated in the split.
     """
     repeated = f"x{times}" if times > 1 else ""
     path = data.root / "experiment" / f"train-{labels}{repeated}-seed{seed}.parquet"
     if not path.exists():
         every = pa.concat_tables([pq.read_table(file, partitioning=None) for file in data.every_train.files])
         chosen = np.sort(np.random.default_rng(seed).permutation(every.num_rows)[:labels])
-        # Cells that are trained at the same time may draw the same users at the same time.
+        # Cells trained at the same time may write the same file, so each writes its own and renames it.
         written = path.with_suffix(f".{threading.get_ident()}.new")
         pq.write_table(every.take(np.tile(chosen, times)), written, row_group_size=min(ROW_GROUP, labels // 2))
         written.rename(path)

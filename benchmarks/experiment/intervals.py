@@ -1,4 +1,4 @@
-"""AUC and KS with bootstrap intervals over users, the same resampled users for all that is compared."""
+"""AUC and KS with bootstrap intervals over users. All models use the same resamples, so differences are paired."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMPLES = 1_000
 
 
 class Interval(NamedTuple):
-    """A figure with its 95 % percentile limits."""
+    """A figure with its 95 % percentile-bootstrap limits."""
 
     value: float
     low: float
@@ -23,18 +23,18 @@ class Interval(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """A figure of all users, and of each resample: () and (samples,)."""
+    """A figure over all users, a scalar, and over each bootstrap resample, (samples,)."""
 
     value: float
     samples: Floats
 
     def minus(self, other: Resampled) -> Interval:
-        """The paired difference."""
+        """Return the paired difference with its interval."""
         return _interval(self.value - other.value, self.samples - other.samples)
 
     @property
     def interval(self) -> Interval:
-        """The figure itself."""
+        """Return the figure with its interval."""
         return _interval(self.value, self.samples)
 
 
@@ -44,14 +44,18 @@ def _interval(value: float, samples: Floats) -> Interval:
 
 
 def mean(parts: list[Resampled]) -> Resampled:
-    """The mean over seeds."""
+    """Return the mean over seeds."""
     return Resampled(
         float(np.mean([part.value for part in parts])), np.asarray(np.mean([part.samples for part in parts], axis=0))
     )
 
 
 def draw(label: Floats, samples: int = SAMPLES, seed: int = 0) -> Floats:
-    """How often each user is drawn, (1 + samples, n); within each class, so that both are there. First: once each."""
+    """Draw bootstrap resamples of users, stratified by class.
+
+    Returns:
+        (1 + samples, n) how often each user is drawn; the first row, all 1, is the original sample.
+    """
     rng = np.random.default_rng(seed)
     counts = np.ones((1 + samples, len(label)))
     for value in (0, 1):
@@ -61,12 +65,12 @@ def draw(label: Floats, samples: int = SAMPLES, seed: int = 0) -> Floats:
 
 
 def auc_and_ks(label: Floats, score: Floats, counts: Floats) -> tuple[Resampled, Resampled]:
-    """AUC (ties count half) and KS of all users and of each resample.
+    """Return AUC (ties count half) and KS over all users and over each resample.
 
     Args:
         label: (n,) 0 or 1.
         score: (n,).
-        counts: as of `draw`.
+        counts: as returned by `draw`.
     """
     order = np.argsort(score, kind="stable")
     ranked, positive, drawn = score[order], label[order] == 1, counts[:, order]

@@ -35,17 +35,17 @@ def _colour(network: str, networks: Sequence[str]) -> str:
 
 
 def plot_history(found: dict[str, Series], reachable: float, path: Path) -> None:
-    """AUC and KS by length of history."""
+    """Draw AUC and KS by length of history."""
     picture, axes = plt.subplots(1, 2, figsize=(11, 4.8))
     networks = models_of(found)
-    for place, network in enumerate(networks):
+    for number, network in enumerate(networks):
         of = [series for days in DAYS if (series := at(found, network, days))]
         for axis, figures in ((axes[0], [s.auc for s in of]), (axes[1], [s.ks for s in of])):
             shown = [figure.interval for figure in figures]
             values = np.array([interval.value for interval in shown])
             limits = np.array([(i.value - i.low, i.high - i.value) for i in shown]).T
-            # A little apart, so that intervals of one length of history can be told from each other.
-            days = [s.cell.days + 1.6 * (place - len(networks) / 2) for s in of]
+            # Shifted sideways, so that the intervals of one length of history do not overlap.
+            days = [s.cell.days + 1.6 * (number - len(networks) / 2) for s in of]
             colour = _colour(network, networks)
             axis.errorbar(days, values, yerr=limits, fmt="o-", color=colour, label=network, capsize=3)
     axes[0].axhline(reachable, color="#777777", linestyle="--", linewidth=1, label="best reachable")
@@ -54,13 +54,13 @@ def plot_history(found: dict[str, Series], reachable: float, path: Path) -> None
     for axis in axes:
         axis.set(xlabel="days of history", xticks=DAYS)
         _clean(axis)
-    # Below the line of what can be reached, above all else.
+    # Between the line of the best reachable AUC and the models' lines.
     axes[0].legend(frameon=False, fontsize=8, ncol=2, loc="upper left", bbox_to_anchor=(0, 0.94))
     _save(picture, path)
 
 
 def plot_epochs(found: dict[str, Series], path: Path) -> None:
-    """Epoch time by length of history."""
+    """Draw epoch time by length of history."""
     picture, axis = plt.subplots(figsize=(7, 4.6))
     networks = models_of(found)
     for network in networks:
@@ -75,7 +75,7 @@ def plot_epochs(found: dict[str, Series], path: Path) -> None:
 
 
 def plot_labels(found: dict[str, Series], path: Path) -> None:
-    """AUC by number of labels."""
+    """Draw AUC by number of labels."""
     picture, axis = plt.subplots(figsize=(7, 4.6))
     rows = by_labels(found)
     for name in BY_LABELS:

@@ -1,4 +1,4 @@
-"""What a trained cell says of a split's users."""
+"""Reads a trained cell's predictions of a split."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from lbsf.training.run_folder import RunFolder
 
 
 def read(cell: Path, split: str, label: Floats | None = None) -> tuple[Floats, Floats]:
-    """Labels and probabilities, (n,) each, from a cell's folder.
+    """Read labels and probabilities, (n,) each, from a cell's folder.
 
     Args:
         cell: the folder.
         split: of the examples.
-        label: (n,), those of the cells that it is compared with.
+        label: (n,), labels of the cells that it is compared with; None: not checked.
 
     Raises:
-        SystemExit: its labels are not `label`: it was measured on other users, or in another order.
+        SystemExit: the cell's labels differ from `label`: it has other users, or another order of them.
     """
     with np.load(RunFolder(cell).predictions(split), allow_pickle=False) as saved:
         found, probability = saved["label"], saved["probability"]

@@ -1,4 +1,4 @@
-"""The cells' results as tables and pictures: docs/experiments.md between its marks."""
+"""The cells' results as tables and pictures: the generated part of docs/experiments.md."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from benchmarks.experiment.pictures import plot_epochs, plot_history, plot_label
 from benchmarks.experiment.series import BY_LABELS, PRETRAINED, TAUGHT, TAUGHT_ON_ALL, Series, at, by_labels, models_of
 from lbsf.folds.views import FIELDS
 
-# Compared with all others, not with each other.
+# Each of these is compared with all other models, but not with each other.
 OURS = ("lbsf", TAUGHT, TAUGHT_ON_ALL)
-MARKS = ("<!-- results: made by benchmarks/experiment.py -->\n", "<!-- end of results -->\n")
+MARKS = ("<!-- results: made by benchmarks/experiment/report.py -->\n", "<!-- end of results -->\n")
 
 
 def tables(found: dict[str, Series], reachable_auc: float) -> str:
-    """All results as Markdown."""
+    """Return all results as Markdown."""
     parts = [
         f"Best reachable AUC (the simulator's own probabilities): {reachable_auc:.4f}.\n",
         _history(found),
@@ -74,7 +74,7 @@ def _against_baselines(found: dict[str, Series]) -> str:
 
 
 def _together(found: dict[str, Series]) -> str:
-    """How much of a network's error is its own seed's."""
+    """Compare the seeds' ensemble with single seeds, which shows how much of the error is due to the seed."""
     rows = []
     for network in models_of(found):
         series = at(found, network)
@@ -102,13 +102,13 @@ def _parts(found: dict[str, Series]) -> list[tuple[str, Series | None]]:
 
 def _ablations(title: str, found: dict[str, Series], changed: Sequence[tuple[str, Series | None]]) -> str:
     whole = at(found)
-    there = [(name, series) for name, series in changed if series]
-    if whole is None or not there:
+    trained = [(name, series) for name, series in changed if series]
+    if whole is None or not trained:
         return ""
     what = f"LBSF at {LONGEST} days with one thing changed; AUC, and its difference to the whole of the same seeds.\n"
     lines = [f"### {title}\n", what]
     lines += ["| LBSF | seeds | AUC | difference | CPU seconds an epoch |", "|---|---:|---:|---:|---:|"]
-    for name, series in [("whole", whole), *there]:
+    for name, series in [("whole", whole), *trained]:
         difference = "" if series is whole else f"{series.ahead_of(whole):+.4f}"
         lines.append(
             f"| {name} | {len(series.seeds)} | {series.auc.value:.4f} | {difference} | {series.epoch_seconds:.1f} |"
@@ -145,7 +145,7 @@ def _epochs(found: dict[str, Series]) -> str:
 
 
 def write(found: dict[str, Series], reachable_auc: float, docs: Path) -> str:
-    """Replaces the results' part of docs/experiments.md, and makes the pictures; returns that part."""
+    """Replace the generated part of docs/experiments.md and draw the pictures; return the part's text."""
     images = docs / "images"
     images.mkdir(parents=True, exist_ok=True)
     plot_history(found, reachable_auc, images / "experiment_auc.png")

@@ -1,4 +1,4 @@
-"""Training of the cells: several at a time, each in a process of its own, each once."""
+"""Trains the cells: several at a time, each in its own process, each only once."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from lbsf.training.run_folder import RunFolder
 from lbsf.training.teacher import with_teacher
 
 RESULT = "result.json"
-# How often an epoch shows a user where labels are fewer than usual.
+# How often a user is repeated in an epoch, at most, if there are fewer labels than usual.
 MOST_TIMES = 4
-# LightGBM's threads wait for each other; awake, they would take computing time from what is trained beside it.
+# LightGBM's threads must not wait actively, as this would take CPU time from cells that are trained at the same time.
 _ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive"}
 
 
 class Runner:
-    """Trains what is not trained yet; a run that was stopped is simply started again."""
+    """Trains the cells that are not trained yet, so that a stopped run can simply be started again."""
 
     def __init__(self, config: Config, data: Data, at_once: int):
         self.config, self.data, self.at_once = config, data, at_once
         self.folder = data.root / "experiment"
 
     def train(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Trains the cells, those that others build on first.
+        """Train the cells, those that others depend on first.
 
         Returns:
             The cells that failed.
         """
         then = [cell for cell in cells if cell.network == "fusion" or cell.taught or cell.pretrained]
         first = [cell for cell in cells if cell not in then]
-        # Pretraining takes longer than a cell: it starts at once, one run for all cells that start from it.
+        # Pretraining takes longer than a cell, so it starts first; one run serves all cells that start from it.
         weights = {self._pretrained_folder(cell): cell for cell in cells if cell.pretrained == "visits"}
         with ThreadPoolExecutor(self.at_once) as pool:
             pretraining = [pool.submit(self._pretrain, cell) for cell in weights.values()]
@@ -60,17 +60,16 @@ class Runner:
                     for cell, ended_well in zip(part, pool.map(self._train, part), strict=True):
                         bar.update()
                         failed += [] if ended_well else [cell]
-                    # What comes next builds on it.
+                    # The next cells depend on the pretraining.
                     for run in pretraining:
                         run.result()
                 return failed
 
     def choose_settings(self, trials: Mapping[str, Sequence[Cell]]) -> dict[str, Setting]:
-        """Each network's setting: that with the highest validation AUC.
+        """Choose each network's setting: the one with the highest validation AUC.
 
         Args:
-            trials: cells of each network that differ by setting alone. A network none of which is trained has no
-                setting.
+            trials: network -> cells that differ only by setting. A network without trained cells gets no setting.
         """
         chosen = {}
         for network, cells in trials.items():
@@ -80,7 +79,7 @@ class Runner:
         return chosen
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
-        """What a cell gave; None where it is not trained, or with other settings."""
+        """Return a cell's result; None if it is not trained, or was trained with other settings."""
         path = self.folder / cell.name / RESULT
         if not path.exists():
             return None
@@ -88,10 +87,10 @@ class Runner:
         return found if found["key"] == self.plan(cell).key else None
 
     def plan(self, cell: Cell) -> TrainingPlan:
-        """The training run that the cell is; draws its labels where they are few."""
+        """Return the cell's training plan; draw its labels if it has another number of them than usual."""
         splits = dict(self.data.splits)
         if cell.labels is not None:
-            # An epoch of few labels is over in a few steps; but the same users too often, and they are learnt by heart.
+            # With few labels an epoch has few steps, so users are repeated; but too many repetitions would overfit.
             times = min(MOST_TIMES, max(1, splits["train"].users // cell.labels)) if _by_ranks(cell) else 1
             splits["train"] = fewer_labels(self.data, cell.labels, cell.seed, times)
         if cell.network == "lightgbm":
@@ -110,7 +109,7 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         if cell.pretrained == "teacher":
-            # Of this cell's labels, so no other cell starts from it.
+            # Its teacher has this cell's labels, so this pretraining is not shared with other cells.
             self._pretrain(cell)
         plan = self.plan(cell)
         if cell.taught:
@@ -140,13 +139,13 @@ class Runner:
             return _rank(folder)
         command = [sys.executable, "-m", "benchmarks.experiment.trees", "--plan", str(RunFolder(folder).plan_file)]
         if cell.network == "fusion":
-            # The fusion's setting is that of the network that it weighs.
-            weighed = [replace(cell, network=network) for network in ("lightgbm", "lbsf")]
-            command += ["--weigh", *(str(self.folder / one.name) for one in weighed)]
+            # The fusion has the setting of the network that it combines with LightGBM.
+            combined = [replace(cell, network=network) for network in ("lightgbm", "lbsf")]
+            command += ["--weigh", *(str(self.folder / one.name) for one in combined)]
         return command
 
-    def _lightgbm_says(self, cell: Cell, split: str) -> Floats:
-        """The probabilities of a split's users, from the trees that have the cell's seed, days and labels."""
+    def _teacher_probabilities(self, cell: Cell, split: str) -> Floats:
+        """Return the probabilities of a split's users from the LightGBM with the cell's seed, days and labels."""
         trees = replace(cell, network="lightgbm", taught=False, pretrained=None)
         return read(self.folder / trees.name, split)[1]
 
@@ -156,7 +155,7 @@ class Runner:
         return self.folder / f"pretrained-seed{cell.seed}-{cell.setting.head}"
 
     def _pretrain(self, cell: Cell) -> None:
-        """The weights that a cell starts from: of the folds of all training users, their labels unread."""
+        """Pretrain the weights that a cell starts from, on the folds of all training users, without their labels."""
         folder = self._pretrained_folder(cell)
         splits = {**self.data.splits, "train": self.data.every_train}
         setting = SETTINGS[0]._replace(head=cell.setting.head)
@@ -190,10 +189,10 @@ def _rank(folder: Path) -> list[str]:
 
 
 def _run(command: Sequence[str], log: Path, training: TrainingConfig | None) -> list[dict[str, Any]] | None:
-    """Runs a command, by horovodrun where a training has several ranks.
+    """Run a command, with horovodrun if the training has several ranks.
 
     Returns:
-        The JSON lines that it printed, or None where it failed.
+        The JSON lines that it printed, or None if it failed.
     """
     if training is not None and training.ranks > 1:
         lines: list[str] = []

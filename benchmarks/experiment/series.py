@@ -1,4 +1,4 @@
-"""Results of the cells that differ by seed alone, taken together."""
+"""Series: the results of cells that differ only by seed, combined."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ SPLIT = "out_of_time"
 TAUGHT = "lbsf, taught"
 TAUGHT_ON_ALL = "lbsf, taught on all"
 PRETRAINED = "lbsf, pretrained"
-# LBSF trained in other ways than on the labels alone.
+# LBSF trained in other ways than on the labels only.
 TRAINED_AS: dict[str, dict[str, Any]] = {
     TAUGHT: {"taught": True},
     TAUGHT_ON_ALL: {"taught": True, "pretrained": "teacher"},
     PRETRAINED: {"pretrained": "visits"},
 }
-# What is trained with several numbers of labels.
+# The models that are trained with several numbers of labels.
 BY_LABELS = ("lbsf", *TRAINED_AS, "lightgbm")
 
 
 class Series(NamedTuple):
-    """The cells that differ by seed alone.
+    """The cells that differ only by seed.
 
     Attributes:
         cell: one of them.
-        auc, ks: mean over seeds, of the users out of time.
+        auc, ks: mean over seeds, on the out-of-time users.
         seeds: AUC of each seed.
-        together: AUC of the mean of the seeds' logits; None where there is one seed.
-        labels: training users.
-        epoch_seconds: of one core, median over epochs and seeds; None where there are no epochs.
+        together: AUC of the ensemble (mean of the seeds' logits); None if there is one seed.
+        labels: number of training users.
+        epoch_seconds: CPU seconds of an epoch, median over epochs and seeds; None if there are no epochs.
     """
 
     cell: Cell
@@ -50,7 +50,7 @@ class Series(NamedTuple):
     epoch_seconds: float | None
 
     def ahead_of(self, other: Series) -> Interval:
-        """The paired difference of AUC, in the mean of the seeds that both have; of all seeds where they share none."""
+        """Return the paired difference of mean AUC, over the seeds that both have, or over all if they share none."""
         common = [seed for seed in self.seeds if seed in other.seeds]
         if not common:
             return self.auc.minus(other.auc)
@@ -58,7 +58,7 @@ class Series(NamedTuple):
 
 
 def gather(cells: Iterable[tuple[Cell, Path, dict[str, Any]]]) -> dict[str, Series]:
-    """The series of trained cells.
+    """Combine trained cells to series, by name.
 
     Args:
         cells: each cell with its folder and its result.
@@ -95,7 +95,14 @@ def gather(cells: Iterable[tuple[Cell, Path, dict[str, Any]]]) -> dict[str, Seri
 
 
 def at(found: dict[str, Series], model: str = "lbsf", days: int = LONGEST, **other: Any) -> Series | None:
-    """The series of a network or one of TRAINED_AS, with what else the cell has; None where it is not trained."""
+    """Return the series of a network or of one of TRAINED_AS; None if it is not trained.
+
+    Args:
+        found: series by name.
+        model: a network or a key of TRAINED_AS.
+        days: length of history.
+        other: other fields of the cell.
+    """
     network = "lbsf" if model in TRAINED_AS else model
     unfolded = network not in ("lbsf", "lightgbm", "fusion")
     cell = replace(Cell(network, days, 0), **{"unfolded": unfolded, **TRAINED_AS.get(model, {}), **other})
@@ -103,7 +110,7 @@ def at(found: dict[str, Series], model: str = "lbsf", days: int = LONGEST, **oth
 
 
 def models_of(found: dict[str, Series]) -> list[str]:
-    """Those of the main comparison, the best at 180 days first."""
+    """Return the models of the main comparison, the one with the best AUC at 180 days first."""
     seen = {series.cell.network for series in found.values()}
     seen |= {model for model in (TAUGHT, TAUGHT_ON_ALL) if at(found, model)}
     longest = {model: at(found, model) for model in seen}
@@ -111,7 +118,7 @@ def models_of(found: dict[str, Series]) -> list[str]:
 
 
 def by_labels(found: dict[str, Series]) -> dict[int, dict[str, Series]]:
-    """What is known of each of BY_LABELS by the number of labels."""
+    """Return number of labels -> model of BY_LABELS -> its series; empty if there is only one number of labels."""
     numbers = {None, *(series.cell.labels for series in found.values())}
     rows = [{model: s for model in BY_LABELS if (s := at(found, model, labels=n))} for n in numbers]
     of = {series.labels: row for row in rows for series in row.values()}

@@ -1,4 +1,4 @@
-"""One cell of LightGBM, alone or weighed with a trained LBSF; benchmarks/experiment.py starts these."""
+"""Trains one cell of LightGBM, alone or combined with a trained LBSF; started by benchmarks.experiment.runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lbsf.training.run_folder import RunFolder
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", type=Path, required=True)
     parser.add_argument("--weigh", type=Path, nargs=2, metavar="CELL", help="folders of LightGBM's cell and of LBSF's")
@@ -43,7 +43,7 @@ def _fused(plan: TrainingPlan, trees: Path, lbsf: Path) -> dict[str, tuple[Float
 
 
 def _log_odds(trees: Path, lbsf: Path, split: str) -> tuple[Floats, Floats, Floats]:
-    """Labels (n,) and what two trained cells say of the same users, (n,) each."""
+    """Return labels (n,), and the log-odds of two trained cells for the same users, (n,) each."""
     label, of_trees = read(trees, split)
     _, of_lbsf = read(lbsf, split, label)
     return label, logit(of_trees), logit(of_lbsf)

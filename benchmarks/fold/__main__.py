@@ -1,12 +1,12 @@
-"""The fold against other ways to fold: seconds, memory, and the same content from all.
+"""Compare the fold with other ways to fold: time and memory, with a check that all write the same content.
 
     make bench-fold ARGS="--payments 10000000 50000000"
     python -m benchmarks.fold --payments 2000000 --repeat 3
     python -m benchmarks.fold --payments 50000000 --skew
 
-Each contender is a process of its own; contenders take turns, and each one's folds are compared with what the
-data were drawn from. Results are appended to --out as JSON lines; `python -m benchmarks.fold.report`
-makes docs/benchmarks.md of them. Drawn data stay under --scratch for the next run.
+Each contender runs in its own process. Contenders run alternately, and the folds of each are compared with the
+generated payments. Results are appended to --out as JSON lines; `python -m benchmarks.fold.report`
+writes them into docs/benchmarks.md. Random data are kept under --scratch for the next run.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ VARIANTS = ("even", "heavy user", "shared merchant")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns 1 where a contender failed for a reason other than a limit."""
+    """Run the command line; return 1 if a contender failed for a reason other than a limit."""
     arguments = _parser().parse_args(argv)
     contenders = ["ours"] if arguments.skew else arguments.contenders
     variants = VARIANTS if arguments.skew else VARIANTS[:1]
     limits = Limits(arguments.limit_seconds, int(arguments.memory_gib * 2**30))
-    lock = _alone(arguments.scratch)
+    lock = _exclusive_lock(arguments.scratch)
     benchmark = "skew" if arguments.skew else "contenders"
     common = {"benchmark": benchmark, "run": datetime.now(UTC).isoformat(timespec="seconds"), **machine(*PACKAGES)}
     records = []
@@ -58,8 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(record["status"] == "failed" for record in records))
 
 
-def _alone(scratch: Path) -> TextIO:
-    """Keeps a second benchmark out of the folder: it would remove this one's files."""
+def _exclusive_lock(scratch: Path) -> TextIO:
+    """Lock the folder against a second benchmark, which would remove this one's files.
+
+    Raises:
+        SystemExit: another benchmark holds the lock.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
     lock = (scratch / "lock").open("w", encoding="utf-8")
     try:
@@ -80,7 +84,7 @@ def _bench(variant: str, payments: int, arguments: argparse.Namespace, limits: L
     data = dataset(root, payments, shape, arguments.buckets)
     nights = any(CONTENDERS[name].of_night for name in contenders)
     bench = Bench(data, arguments.scratch, in_own_process(limits), nights)
-    bench.close()  # folds that an interrupted run left
+    bench.close()  # removes folds that an interrupted run left
     return bench
 
 
@@ -94,18 +98,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--payments", type=_payments, nargs="+", default=[2_000_000], metavar="N", help="sizes (default: 2000000)")
-    add("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="which; default: all")
+    add("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="default: all")
     add("--repeat", type=int, default=1, help="rounds, in each of which every contender runs once")
     add("--skew", action="store_true", help="ours alone, on even data, with one heavy user, and with a shared merchant")
-    add("--per-user", type=float, default=100.0, help="mean payments a user over 180 days (default: %(default)s)")
-    add("--days", type=_days, default=181, help="days of data, the last of which comes alone (default: %(default)s)")
+    add("--per-user", type=float, default=100.0, help="mean payments per user in 180 days (default: %(default)s)")
+    add(
+        "--days", type=_days, default=181, help="days of data; the last is a delivery of its own (default: %(default)s)"
+    )
     add("--buckets", type=int, help="storage.user_buckets; default: about 1.5 million payments each")
-    add("--limit-seconds", type=float, default=3600, help="of one run (default: %(default)s)")
+    add("--limit-seconds", type=float, default=3600, help="time limit of one run (default: %(default)s)")
     add(
         "--memory-gib",
         type=float,
         default=round(memory_bytes() * 0.8 / 2**30, 1),
-        help="of one run (default: %(default)s)",
+        help="memory limit of one run (default: %(default)s)",
     )
     add("--scratch", type=Path, default=Path("/tmp/lbsf-bench"), help="folder for data (default: %(default)s)")
     add("--out", type=Path, default=Path("docs/benchmarks/fold.jsonl"), help="results (default: %(default)s)")
@@ -117,7 +123,7 @@ def _payments(text: str) -> int:
 
 
 def _days(text: str) -> int:
-    # Times of day are drawn as seconds of a year at most.
+    # The checksum's sort key has room for the seconds of one year.
     return _between(text, 60, 365)
 
 

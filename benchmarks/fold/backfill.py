@@ -1,8 +1,8 @@
-"""Many as-of days: in one pass over the payments, one night after the other, and each by itself.
+"""Compare three ways to fold many as-of days: in one pass, incrementally day by day, and each as a full fold.
 
     .venv/bin/python -m benchmarks.fold.backfill --payments 10000000 --days 8 --repeat 3
 
-All three write the same folds, which is checked. The days are consecutive and end with the data. Prints Markdown.
+All three must write the same folds, which is checked. The days are consecutive and end with the data. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lbsf.tables import Warehouse, fold_files
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--payments", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, default=8, help="as-of days (default: %(default)s)")
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             found[name] = _checksums(warehouse, days)
     shutil.rmtree(arguments.scratch / "backfill")
     if len(set(found.values())) != 1 or found["one pass"][-1] != str(data.expected[data.last_day]):
-        raise SystemExit(f"the folds differ: {found}, drawn for the last day were {data.expected[data.last_day]}")
+        raise SystemExit(f"the folds differ: {found}; expected for the last day: {data.expected[data.last_day]}")
     print(f"\n{data.payments:,} payments, {len(days)} days, {arguments.repeat} round(s)\n")
     print("| way | seconds | times one pass |\n|---|---:|---:|")
     base = statistics.median(seconds["one pass"])

@@ -1,6 +1,6 @@
-"""What folds hold, as one number: equal for every layout and order of rows that holds the same sequences.
+"""Checksum of folds. It depends on their sequences, but not on the layout and order of the rows.
 
-The sum of a hash of (user_id, merchant_id, place in the sequence, second, cents) over all payments, with the
+It is the sum, over all payments, of a hash of (user_id, merchant_id, position in the sequence, second, cents), with the
 numbers of users, of (user, merchant) pairs and of payments.
 """
 
@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 BATCH_USERS = 4_096
-_PLACE, _SECOND, _CENTS = (np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_POSITION, _SECOND, _CENTS = (np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _SHIFT = np.uint64(29)
 
 
 class Checksum(NamedTuple):
-    """What was counted and summed."""
+    """The counts, and the sum of the hashes modulo 2**64."""
 
     users: int = 0
     pairs: int = 0
@@ -31,7 +31,7 @@ class Checksum(NamedTuple):
     hashes: int = 0
 
     def plus(self, other: Checksum) -> Checksum:
-        """Of both parts together; no user is in both."""
+        """Return the checksum of two parts together; no user may be in both."""
         counts = (one + two for one, two in zip(self, other, strict=True))
         users, pairs, payments, hashes = counts
         return Checksum(users, pairs, payments, hashes % 2**64)
@@ -41,15 +41,15 @@ class Checksum(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """Folds laid flat: each user's merchants one after the other, each merchant's payments in their order.
+    """Folds as flat arrays: the merchants of each user in order, and the payments of each merchant in order.
 
     Attributes:
-        user: hash of each user's id.
-        merchants: how many merchants each user has.
-        merchant: hash of each pair's merchant_id.
-        lengths: how many payments each pair has.
-        seconds: of each payment, since 1970.
-        cents: of each payment.
+        user: (users,) hash of the user's id.
+        merchants: (users,) number of merchants.
+        merchant: (pairs,) hash of the merchant_id.
+        lengths: (pairs,) number of payments.
+        seconds: (payments,) since 1970-01-01 UTC.
+        cents: (payments,) amount.
     """
 
     user: NDArray[np.uint64]
@@ -60,34 +60,39 @@ class Sequences(NamedTuple):
     cents: NDArray[np.int64]
 
     def checksum(self) -> Checksum:
-        """Of these users."""
-        pair = _mixed(np.repeat(self.user, self.merchants) + _PLACE * self.merchant)
+        """Return the checksum of these users."""
+        pair = _mixed(np.repeat(self.user, self.merchants) + _POSITION * self.merchant)
         first = np.cumsum(self.lengths) - self.lengths
-        place = np.arange(len(self.seconds)) - np.repeat(first, self.lengths)
-        hashes = _mixed(np.repeat(pair, self.lengths) + _PLACE * place.astype(np.uint64))
+        position = np.arange(len(self.seconds)) - np.repeat(first, self.lengths)
+        hashes = _mixed(np.repeat(pair, self.lengths) + _POSITION * position.astype(np.uint64))
         hashes = _mixed(hashes + _SECOND * self.seconds.view(np.uint64) + _CENTS * self.cents.view(np.uint64))
         return Checksum(len(self.user), len(self.merchant), len(self.seconds), int(hashes.sum(dtype=np.uint64)))
 
 
 def text_hashes(texts: pa.Array) -> NDArray[np.uint64]:
-    """64 bits of each text, the same in every process."""
+    """Return a 64-bit hash of each text, which is the same in every process."""
     return pl.Series(texts.cast(pa.large_string())).hash(seed=7).to_numpy()
 
 
 def checksum_of_nested(files: Iterable[Path]) -> Checksum:
-    """Of files with user_id and merchants, a list of merchant_id and payments, a list of paid_at and amount."""
+    """Compute the checksum of files with nested lists.
+
+    Args:
+        files: Parquet files with user_id and merchants, a list of structs with merchant_id and payments, a list of
+            structs with paid_at and amount.
+    """
     payment = "merchants.list.element.payments.list.element"
     columns = ["user_id", "merchants.list.element.merchant_id", f"{payment}.paid_at", f"{payment}.amount"]
     return _total(files, columns, _nested)
 
 
 def checksum_of_folds(files: Iterable[Path]) -> Checksum:
-    """Of files of the folds table."""
+    """Compute the checksum of files of the folds table."""
     return _total(files, ["user_id", "merchant_id", "merchant_len", "paid_at", "amount_cents"], _folds)
 
 
 def _total(files: Iterable[Path], columns: list[str], flat: Callable[[pa.RecordBatch], Sequences]) -> Checksum:
-    """Batch by batch, so that folds of any size are checked in little memory."""
+    """Sum the checksums of batches, so that folds of any size need little memory."""
     total = Checksum()
     for file in files:
         for batch in pq.ParquetFile(file).iter_batches(BATCH_USERS, columns=columns, use_threads=False):
@@ -127,13 +132,13 @@ def _lengths(lists: pa.Array) -> NDArray[np.int64]:
 
 
 def _cents(amounts: pa.Array) -> NDArray[np.int64]:
-    """Hundredths of decimal(18, 2): the low halves of Arrow's 128 bits."""
+    """Convert decimal(18, 2) to cents, the low 64 of Arrow's 128 bits."""
     words = np.frombuffer(amounts.buffers()[1], np.int64)
     return words[2 * amounts.offset : 2 * (amounts.offset + len(amounts)) : 2].copy()
 
 
 def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Bits spread over the whole word (a round of splitmix64)."""
+    """Mix the bits of each word (the finaliser of SplitMix64)."""
     bits = (bits ^ (bits >> _SHIFT)) * _SECOND
     bits = (bits ^ (bits >> _SHIFT)) * _CENTS
     return bits ^ (bits >> _SHIFT)

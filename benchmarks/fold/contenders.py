@@ -1,7 +1,7 @@
-"""The folds that are compared. Each reads the same Parquet files and writes folds of the same content.
+"""The contenders. Each reads the same Parquet files and writes folds with the same content.
 
-A contender is prepared first (imports, session, connection) and then timed. `python -m
-benchmarks.fold.contenders TASK.json` runs one in a process of its own.
+A contender is first prepared (imports, session, connection), then timed. `python -m
+benchmarks.fold.contenders TASK.json` runs one of them in its own process.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 CORES = 2
 SPARK_MEMORY = "8g"
 DUCKDB_MEMORY = "12GB"
-# High enough to cut nothing: the others have no caps.
+# So high that nothing is dropped, as the other contenders have no caps.
 CAPS = ("fold.max_merchants=1000000", "fold.max_payments_per_merchant=1000000000")
 PAIR = ("user_id", "merchant_id")
-# What a payment keeps; payment_id only settles ties.
+# The fields of a payment that are written; payment_id is read to order ties.
 FIELDS = ("paid_at", "amount", "category", "channel", "description")
 
 
@@ -39,10 +39,10 @@ class Task:
 
     Attributes:
         contender: name in CONTENDERS.
-        warehouse: storage.root with the payments table; our folds are written there too.
-        out: folder for the plain contenders' files.
+        warehouse: storage.root with the payments table; our contenders write the folds there too.
+        out: folder for the files of the other contenders.
         temp: folder for temporary files.
-        as_of: day of the folds, YYYY-MM-DD.
+        as_of: as_of of the folds, YYYY-MM-DD.
         buckets: storage.user_buckets.
     """
 
@@ -55,23 +55,23 @@ class Task:
 
     @property
     def end(self) -> datetime:
-        """End of the window."""
+        """Return the end of the window, exclusive."""
         return datetime.fromisoformat(f"{self.as_of}T00:00:00+00:00")
 
     @property
     def begin(self) -> datetime:
-        """Begin of the window."""
+        """Return the begin of the window."""
         return self.end - timedelta(days=WINDOW_DAYS)
 
     def payment_files(self) -> list[str]:
-        """The payments table's Parquet files."""
+        """Return the paths of the payments table's Parquet files."""
         from lbsf.tables.log import snapshot_files
 
         return [file.path for file in snapshot_files(f"{self.warehouse}/tables/payments")]
 
 
 def textbook_spark(task: Task) -> Callable[[], object]:
-    """Spark as a textbook has it: two groupings, lists of structs, sorted by Spark."""
+    """Prepare Spark as in a textbook: two groupings, with lists of structs sorted by Spark."""
     from pyspark.sql import functions as F
 
     spark = _job(task, "spark.shuffle_partitions=200").spark
@@ -88,7 +88,7 @@ def textbook_spark(task: Task) -> Callable[[], object]:
 
 
 def duckdb(task: Task) -> Callable[[], object]:
-    """DuckDB with an ordered list in an ordered list; it may use the disk where memory ends."""
+    """Prepare DuckDB: an ordered list of ordered lists; it spills to disk if memory is too small."""
     import duckdb as engine
 
     connection = engine.connect(
@@ -118,7 +118,7 @@ def duckdb(task: Task) -> Callable[[], object]:
 
 
 def polars(task: Task) -> Callable[[], object]:
-    """Polars alone, all in memory: one sort, then groups that keep its order."""
+    """Prepare Polars, all in memory: one sort, then groups that keep its order."""
     import polars as pl
 
     def fold() -> None:
@@ -140,22 +140,22 @@ def polars(task: Task) -> Callable[[], object]:
 
 
 def ours(task: Task) -> Callable[[], object]:
-    """The product's job, all payments of the window."""
+    """Prepare a full fold by the product's job."""
     return _fold_job(task, full=True)
 
 
 def ours_through_spark(task: Task) -> Callable[[], object]:
-    """The product's job where tasks cannot reach the tables as files."""
+    """Prepare a full fold by the product's job with fold.through_spark, for storage that tasks cannot read as files."""
     return _fold_job(task, "fold.through_spark=true", full=True)
 
 
 def ours_incremental(task: Task) -> Callable[[], object]:
-    """The product's job of the next night, from last night's folds."""
+    """Prepare the incremental fold of the next night by the product's job."""
     return _fold_job(task, full=False)
 
 
 def rewrite_folds(task: Task) -> Callable[[], object]:
-    """Last night's folds read and written again: the floor under any fold that stores each night whole."""
+    """Prepare to read and write last night's folds: the lower limit for any fold that stores all users each night."""
     from lbsf.tables.log import snapshot_files
 
     context = _job(task).warehouse.spark.sparkContext
@@ -168,13 +168,13 @@ def rewrite_folds(task: Task) -> Callable[[], object]:
 
 
 class Contender(NamedTuple):
-    """What is compared.
+    """One way to fold.
 
     Attributes:
-        prepare: gives what is timed.
-        ours: whether it writes the layout of the folds table, or nested lists.
-        of_night: it goes on from last night's folds.
-        next_day: its folds end a day later.
+        prepare: prepares a task and returns the function that is timed.
+        ours: whether it writes the layout of the folds table; otherwise nested lists.
+        of_night: whether it reads last night's folds.
+        next_day: whether its as_of is a day later.
     """
 
     prepare: Callable[[Task], Callable[[], object]]
@@ -195,19 +195,19 @@ CONTENDERS = {
 
 
 def folds_root(task: Task) -> str:
-    """Our folds table."""
+    """Return the path of our folds table."""
     return f"{task.warehouse}/tables/folds"
 
 
 class Spent(NamedTuple):
-    """What the run alone took: wall time, and processor time of the process and its children."""
+    """The time of the run, without its preparation: wall time, and CPU time of the process and its children."""
 
     seconds: float
     cpu_seconds: float
 
 
 def run(task: Task) -> Spent:
-    """Prepares and runs a contender."""
+    """Prepare a contender, run and time it."""
     timed = CONTENDERS[task.contender].prepare(task)
     started, used = time.perf_counter(), _cpu_seconds()
     timed()
@@ -220,7 +220,7 @@ def _cpu_seconds() -> float:
 
 
 def _job(task: Task, *overrides: str) -> Job:
-    """The product's job, its session not yet started."""
+    """Create the product's job; its session is not started yet."""
     from jobs.common import Job
     from lbsf.config import load_config
 
@@ -258,7 +258,7 @@ def _fold_job(task: Task, *overrides: str, full: bool) -> Callable[[], object]:
 
 
 def _rewrite(item: tuple[str, Task, str | None]) -> None:
-    """One file, in a Spark task, as the product writes it."""
+    """Read and write one file in a Spark task, with the product's writer."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -272,19 +272,19 @@ def _rewrite(item: tuple[str, Task, str | None]) -> None:
     as_of = date.fromisoformat(task.as_of)
     work = fold_task.FoldTask(task.out, "bench", int(bucket or 0), task.buckets, (), (as_of,), None, 1, config)
     folds = pq.read_table(path, use_threads=False, partitioning=None).drop(["payments_version"])
-    # The product's own writer, which takes folds with their day.
+    # The writer expects folds with the column as_of.
     fold_task._write(work, as_of, folds.append_column("as_of", pa.nulls(folds.num_rows)), 0)
 
 
 def main() -> None:
-    """Runs the task of a file, and writes what it took beside it."""
+    """Run the task in a file, and write its times to result.json beside it."""
     path = Path(sys.argv[1])
     spent = run(Task(**json.loads(path.read_text(encoding="utf-8"))))
     path.with_name("result.json").write_text(json.dumps(spent._asdict()), encoding="utf-8")
 
 
 def write_task(task: Task, path: Path) -> None:
-    """For `main`."""
+    """Write a task to a file, for `main` in another process."""
     path.write_text(json.dumps(asdict(task)), encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
-"""A benchmark's data: payments tables as ingest lays them out, and what their folds must hold.
+"""The benchmark's data: payments tables with ingest's layout, and the checksums of their folds.
 
-Two warehouses share the files of all days but the last: `first` ends there, and in `second` one more commit
-delivers the last day, with a few late payments of the weeks before. So a full fold is timed on the first,
-and the night that follows on the second. Buckets are drawn and written one at a time in two processes.
+Two warehouses share the files of all days but the last. `first` ends with them; in `second`, one more commit
+delivers the last day, with a few late payments of the weeks before. A full fold is timed on the first,
+the following incremental fold on the second. Two processes generate and write one bucket at a time each.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ WINDOW_DAYS = 180
 TABLE_PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "false"}
 PAYMENTS_A_BUCKET = 1_500_000
 LATE_SHARE = 0.01  # of the last day's delivery
-LATE_DAYS = 40  # how late they may be
+LATE_DAYS = 40  # maximum delay of a late payment
 PROCESSES = 2
-BYTES_A_PAYMENT = 22  # on disk, with room to spare
-_VERSION = 1  # of what is drawn: data of another are drawn again
+BYTES_A_PAYMENT = 22  # on disk, rounded up generously
+_VERSION = 1  # of the generator: data of another version are generated again
 
 
 class Dataset(NamedTuple):
@@ -48,13 +48,13 @@ class Dataset(NamedTuple):
 
     Attributes:
         root: folder with the warehouses `first` and `second`.
-        payments: of the first.
-        night: payments of the second's last commit.
+        payments: number of payments in the first.
+        night: number of payments in the second's last commit.
         buckets: storage.user_buckets.
-        last_day: end of the first's days, where full folds end.
-        expected: checksum of the folds as of each day, from what was drawn.
-        bytes: of the first's files.
-        seconds: that it took to write.
+        last_day: end of the first's days, exclusive: the as_of of full folds.
+        expected: as_of -> checksum of the folds, computed from the generated payments.
+        bytes: size of the first's files.
+        seconds: time that generating and writing took.
     """
 
     root: Path
@@ -68,7 +68,7 @@ class Dataset(NamedTuple):
 
     @property
     def next_day(self) -> date:
-        """End of the second's days."""
+        """Return the end of the second's days, exclusive."""
         return self.last_day + timedelta(days=1)
 
 
@@ -84,7 +84,7 @@ class _File(NamedTuple):
 
 @dataclass(frozen=True)
 class _Bucket:
-    """One bucket's work, and where it goes."""
+    """The users of one bucket to generate, and the tables to write their payments to."""
 
     number: int
     users: NDArray[np.int64]
@@ -94,7 +94,7 @@ class _Bucket:
 
 
 def dataset(root: Path, payments: int, shape: Shape, buckets: int | None = None) -> Dataset:
-    """The data under `root`, drawn now where they are not there yet.
+    """Return the data under `root`; generate them if they do not exist.
 
     Raises:
         SystemExit: the disk is too small.
@@ -113,7 +113,11 @@ def dataset(root: Path, payments: int, shape: Shape, buckets: int | None = None)
 
 
 def require_disk(folder: Path, size: int, what: str) -> None:
-    """Ends the program in words where the disk has less than `size` bytes and a little more left."""
+    """Check that the disk has `size` bytes and 2 GiB more.
+
+    Raises:
+        SystemExit: it has less.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     free, needed = shutil.disk_usage(folder).free, size + 2 * 2**30
     if free < needed:
@@ -133,7 +137,7 @@ def _generate(root: Path, payments: int, shape: Shape, buckets: int) -> dict[str
     users = np.arange(shape.users(payments))
     bucket_of = np.fromiter((user_bucket(user_id(number), buckets) for number in users.tolist()), np.int32, len(users))
     tasks = [_Bucket(number, users[bucket_of == number], shape, first, second) for number in range(buckets)]
-    # Spawned: a fork of a process with Polars' threads may stand still.
+    # Spawned, as a fork of a process with Polars' threads can deadlock.
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
         for done in as_completed([pool.submit(_write_bucket, task) for task in tasks]):
             for known, new in zip(files, done.result()[:2], strict=True):
@@ -153,7 +157,7 @@ def _generate(root: Path, payments: int, shape: Shape, buckets: int) -> dict[str
 
 
 def _write_bucket(task: _Bucket) -> tuple[list[_File], list[_File], dict[str, Checksum]]:
-    """The files of the first delivery and of the night's, and the checksums of the folds."""
+    """Generate and write a bucket; return the files of both deliveries, and as_of -> checksum of the folds."""
     pa.set_cpu_count(1)
     drawn = draw(task.users, task.shape, task.number)
     in_night = _delivered_last(drawn, task)
@@ -172,7 +176,7 @@ def _write_bucket(task: _Bucket) -> tuple[list[_File], list[_File], dict[str, Ch
 
 
 def _delivered_last(drawn: Drawn, task: _Bucket) -> NDArray[np.bool_]:
-    """The last day's payments, and a few of the weeks before."""
+    """Return a mask of the last delivery: the last day's payments, and a few late ones of the weeks before."""
     day = drawn.day
     wanted: NDArray[np.bool_] = day == task.shape.days - 1
     earlier = np.flatnonzero((day >= task.shape.days - 1 - LATE_DAYS) & ~wanted)
@@ -182,7 +186,7 @@ def _delivered_last(drawn: Drawn, task: _Bucket) -> NDArray[np.bool_]:
 
 
 def _write_months(root: Path, name: str, bucket: int, drawn: Drawn, wanted: NDArray[np.bool_]) -> list[_File]:
-    """A file a month of the wanted payments."""
+    """Write the wanted payments, one file per month."""
     days = np.datetime64(FIRST_DAY) + np.arange(int(drawn.day.max(initial=0)) + 1)
     months, month_of_day = np.unique(days.astype("datetime64[M]"), return_inverse=True)
     month = month_of_day[drawn.day]
@@ -200,7 +204,7 @@ def _write_months(root: Path, name: str, bucket: int, drawn: Drawn, wanted: NDAr
 
 
 def _write(path: Path, payments: pa.Table) -> int:
-    """Writes a file without Arrow's own schema, as other writers do. Returns its size."""
+    """Write a file without Arrow's own schema, as other writers do; return its size in bytes."""
     pq.write_table(
         payments,
         path,
@@ -214,17 +218,17 @@ def _write(path: Path, payments: pa.Table) -> int:
 
 
 def _inside(drawn: Drawn, as_of: date) -> NDArray[np.bool_]:
-    """Which payments lie in the window that ends there."""
+    """Return a mask of the payments in the window that ends at as_of."""
     end = (as_of - FIRST_DAY).days
     return (drawn.day < end) & (drawn.day >= end - WINDOW_DAYS)
 
 
 def _checksum(drawn: Drawn, wanted: NDArray[np.bool_]) -> Checksum:
-    """Of the folds of these payments: by user and merchant, in the order of time and then of payment_id."""
+    """Compute the checksum of the folds of these payments: by user and merchant, then in order of time, payment_id."""
     rows = np.flatnonzero(wanted)
     rows = rows[np.argsort(drawn.payment[rows], kind="stable")]
     pair = drawn.user[rows].astype(np.int64) * len(MERCHANT_IDS) + drawn.merchant[rows]
-    # One number a payment sorts faster than three; the seconds of a year need 25 bits.
+    # One integer key sorts faster than three columns; the seconds of a year need 25 bits.
     order = np.argsort((pair << 25) | (drawn.seconds[rows] - START_SECONDS), kind="stable")
     rows, pair = rows[order], pair[order]
     first = np.flatnonzero(np.diff(pair, prepend=-1))
@@ -240,7 +244,7 @@ def _checksum(drawn: Drawn, wanted: NDArray[np.bool_]) -> Checksum:
 
 
 def _commit(root: Path, files: Sequence[_File]) -> None:
-    """Makes files part of the table."""
+    """Add files to a table in one commit."""
     table = DeltaTable(str(root))
     table.create_write_transaction(
         [_add(root, file) for file in files],

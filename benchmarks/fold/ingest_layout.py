@@ -1,8 +1,8 @@
-"""What the payments' layout costs at ingest: the first write by month and user bucket beside one by day.
+"""Compare the time of ingest's first write by month and user bucket with one by day.
 
     .venv/bin/python -m benchmarks.fold.ingest_layout --payments 5000000 --repeat 3
 
-Both write the same rows through the warehouse, deduplicated rows in hand: what differs is the shuffle's key, the
+Both write the same, already deduplicated rows through the warehouse. They differ in the shuffle's key, the
 sort and the number of files. Prints Markdown.
 """
 
@@ -27,7 +27,7 @@ BY_DAY = dataclasses.replace(PAYMENTS, name="payments_by_day", partition_by=("pa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--payments", type=int, default=5_000_000)
     parser.add_argument("--repeat", type=int, default=3)

@@ -1,7 +1,7 @@
-"""Payments in any number, quickly: the payments table's columns, without the simulator's story.
+"""Fast generator of random payments with the payments table's columns, without the simulator's behaviour.
 
-Users differ widely in activity, each has a few dozen merchants of which some are visited often, and every
-merchant has a name and a category. Times are whole seconds, as most sources deliver them. One in a hundred
+Users differ widely in activity. Each has a few dozen merchants, some of which are visited often, and every
+merchant has a name and a category. Times are whole seconds, as in most sources. One payment in a hundred
 is a refund.
 """
 
@@ -28,13 +28,13 @@ _FOUR_DIGITS = np.array([list(f"{number:04d}".encode()) for number in range(10_0
 
 @dataclass(frozen=True)
 class Shape:
-    """What is drawn.
+    """The distribution of random payments.
 
     Attributes:
-        per_user: mean payments a user over 180 days.
-        days: length, from 2025-01-01 on.
-        heavy_user_payments: payments of user 0; 0: as any other's.
-        shared_merchant: half of all users have merchant 0 as their favourite.
+        per_user: mean payments per user in 180 days.
+        days: number of days, from 2025-01-01 on.
+        heavy_user_payments: payments of user 0; 0: user 0 is like any other.
+        shared_merchant: whether half of all users have merchant 0 as their favourite.
     """
 
     per_user: float = 100.0
@@ -43,7 +43,7 @@ class Shape:
     shared_merchant: bool = False
 
     def users(self, payments: int) -> int:
-        """How many users make about so many payments."""
+        """Return the number of users that make about this number of payments."""
         others = max(payments - self.heavy_user_payments, 0)
         return max(round(others / (self.per_user * self.days / USER_DAYS)), 1) + (self.heavy_user_payments > 0)
 
@@ -53,14 +53,14 @@ class Drawn:
     """n payments, sorted by user and time.
 
     Attributes:
-        users: ids of users, rising.
+        users: ids of users, ascending.
         user: index into users.
         seconds: since 1970-01-01 UTC.
-        merchant: number of the merchant.
-        cents: amount.
-        description: number of the text.
-        channel: number of the channel.
-        payment: number of the payment, unique among all buckets; its order is not that of time.
+        merchant: index into MERCHANT_IDS.
+        cents: amount; negative for refunds.
+        description: index into DESCRIPTION_TEXTS.
+        channel: index into CHANNELS.
+        payment: number of the payment, unique over all buckets; not in the order of time.
     """
 
     users: pa.StringArray
@@ -74,17 +74,17 @@ class Drawn:
 
     @property
     def day(self) -> NDArray[np.int64]:
-        """Days since FIRST_DAY."""
+        """Return the days since FIRST_DAY, (n,)."""
         return (self.seconds - START_SECONDS) // DAY_SECONDS
 
 
 def user_id(number: int) -> str:
-    """A user's id."""
+    """Return the id of a user."""
     return f"user-{number:09d}"
 
 
 def draw(users: NDArray[np.int64], shape: Shape, bucket: int) -> Drawn:
-    """The payments of a bucket's users; the same at every call."""
+    """Generate the payments of a bucket's users; every call returns the same."""
     rng = np.random.default_rng((7, bucket))
     counts = rng.poisson(rng.gamma(1.2, shape.per_user * shape.days / USER_DAYS / 1.2, len(users)))
     if shape.heavy_user_payments:
@@ -109,13 +109,13 @@ def draw(users: NDArray[np.int64], shape: Shape, bucket: int) -> Drawn:
         cents=cents,
         description=description,
         channel=rng.integers(0, len(CHANNELS), rows, dtype=np.int32),
-        # Near payments change places, so that a fold must look at the id where two tie.
+        # The numbers of nearby payments are swapped, so that a fold must use the id to order ties.
         payment=bucket * 10**9 + (np.arange(rows) ^ 5),
     )
 
 
 def table_of(drawn: Drawn, rows: NDArray[np.int64]) -> pa.Table:
-    """Some of the payments, with the columns that a file of the payments table holds."""
+    """Return the payments at `rows`, with the columns of a file of the payments table."""
     seconds, merchant = drawn.seconds[rows], drawn.merchant[rows]
     return pa.table(
         {
@@ -139,20 +139,20 @@ def table_of(drawn: Drawn, rows: NDArray[np.int64]) -> pa.Table:
 def _rising_times(
     rng: np.random.Generator, counts: NDArray[np.int64], user: NDArray[np.int32], end: int
 ) -> NDArray[np.int64]:
-    """Uniform times of [0, end), rising within a user, without a sort: sums of exponential gaps, to scale."""
-    # One gap more than payments: the last leads to `end`.
+    """Draw uniform times in [0, end), ascending within a user, without sorting: cumulative exponential gaps, scaled."""
+    # Each user has one gap more than payments; the last one reaches to `end`.
     gaps = np.cumsum(rng.standard_exponential(len(user) + len(counts)))
     last = np.cumsum(counts + 1) - 1
     begin = np.concatenate([[0.0], gaps[last[:-1]]])
     scale = end / (gaps[last] - begin)
-    # A user's number is how many last gaps stand before his payments.
+    # The gaps of user u are preceded by the u last gaps of the users before.
     times = (gaps[np.arange(len(user)) + user] - begin[user]) * scale[user]
     seconds: NDArray[np.int64] = np.minimum(times.astype(np.int64), end - 1)
     return seconds
 
 
 def _texts(count: int, words: int, seed: int) -> pa.Array:
-    """`count` distinct texts of `words` words and a number."""
+    """Generate `count` distinct texts of `words` words and a number."""
     drawn = _WORDS[np.random.default_rng(seed).integers(0, len(_WORDS), (count, words))]
     return pa.array([f"{' '.join(row)} {number}" for number, row in enumerate(drawn)])
 
@@ -165,21 +165,21 @@ CHANNELS = pa.array(["pos", "online", "transfer", "cash"])
 
 
 def _ids(numbers: NDArray[np.int64]) -> pa.Array:
-    """`p` and 16 digits each, four of them at a time."""
+    """Format payment ids, `p` and 16 digits, four digits at a time."""
     letters = np.empty((len(numbers), 17), np.uint8)
     letters[:, 0] = ord("p")
-    for place in range(4):
-        letters[:, 1 + 4 * place : 5 + 4 * place] = _FOUR_DIGITS[numbers // 10 ** (12 - 4 * place) % 10_000]
+    for part in range(4):
+        letters[:, 1 + 4 * part : 5 + 4 * part] = _FOUR_DIGITS[numbers // 10 ** (12 - 4 * part) % 10_000]
     offsets = np.arange(0, 17 * len(numbers) + 1, 17, dtype=np.int32)
     return pa.Array.from_buffers(pa.string(), len(numbers), [None, pa.py_buffer(offsets), pa.py_buffer(letters)])
 
 
 def _take(values: pa.Array, index: NDArray[np.int32]) -> pa.Array:
-    """The values at `index`, with a dictionary of those that occur: a file stores it whole."""
+    """Take the values at `index`, dictionary-encoded; the dictionary has only those that occur, to keep files small."""
     occurs = np.zeros(len(values), np.bool_)
     occurs[index] = True
-    place = np.cumsum(occurs, dtype=np.int32) - 1
-    return pa.DictionaryArray.from_arrays(pa.array(place[index]), values.filter(pa.array(occurs)))
+    code = np.cumsum(occurs, dtype=np.int32) - 1
+    return pa.DictionaryArray.from_arrays(pa.array(code[index]), values.filter(pa.array(occurs)))
 
 
 def _constant(text: str, rows: int) -> pa.Array:
@@ -187,6 +187,6 @@ def _constant(text: str, rows: int) -> pa.Array:
 
 
 def _decimals(cents: NDArray[np.int64]) -> pa.Array:
-    """decimal(18, 2) from hundredths, without a loop."""
+    """Convert cents to decimal(18, 2) without a loop."""
     words = np.stack([cents, cents >> 63], axis=1)
     return pa.Array.from_buffers(pa.decimal128(18, 2), len(cents), [None, pa.py_buffer(words)])

@@ -1,8 +1,8 @@
-"""Results to docs/benchmarks.md and its pictures.
+"""Write the results into docs/benchmarks.md, and draw its pictures.
 
     python -m benchmarks.fold.report
 
-Of each size, kind of data and contender the rounds of the latest run count; figures are medians.
+For each size, kind of data and contender, the rounds of the latest run are used; figures are medians.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
 
 def cells(records: Iterable[Record], benchmark: str) -> list[Cell]:
-    """Return the latest run's rounds of each dataset and contender, by size and in the tables' order."""
+    """Return the latest run's rounds of each dataset and contender, sorted by size, kind of data and ORDER."""
     wanted = (record for record in records if record["benchmark"] == benchmark)
     found = latest(wanted, lambda record: (record["size"], record["variant"], record["contender"]))
     made = [Cell(*key, Rounds(rounds)) for key, rounds in found.items()]
@@ -47,7 +47,7 @@ def cells(records: Iterable[Record], benchmark: str) -> list[Cell]:
 
 
 def tables(records: Sequence[Record]) -> str:
-    """All results as Markdown tables."""
+    """Return all results as Markdown tables."""
     compared, skewed = cells(records, "contenders"), cells(records, "skew")
     parts = [_contender_table(size, [c for c in compared if c.size == size]) for size in _sizes(compared)]
     parts += [_skew_table(size, [c for c in skewed if c.size == size]) for size in _sizes(skewed)]
@@ -100,7 +100,7 @@ def _millions(payments: int) -> str:
 
 
 def write(records: Sequence[Record], docs: Path) -> None:
-    """The fold's part of docs/benchmarks.md, and the pictures; other parts of the page stay."""
+    """Write the fold's part of docs/benchmarks.md and its pictures; other parts of the page are not changed."""
     compared = cells(records, "contenders")
     full = [cell for cell in compared if cell.contender not in NIGHTLY]
     night = [cell for cell in compared if cell.contender in ("ours", *NIGHTLY)]
@@ -113,7 +113,7 @@ def write(records: Sequence[Record], docs: Path) -> None:
 
 
 def _plot(found: Sequence[Cell], figure: str, label: str, path: Path) -> None:
-    """A figure against payments, a line a contender."""
+    """Plot a figure against the number of payments, one line per contender."""
     scale = 1 if figure == "seconds" else GIB
     lines = {
         contender: [
@@ -127,7 +127,7 @@ def _plot(found: Sequence[Cell], figure: str, label: str, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("docs/benchmarks/fold.jsonl"), help="JSON lines")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the page and its images")

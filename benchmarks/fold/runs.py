@@ -1,4 +1,4 @@
-"""One contender's run on one dataset: its folder, its process, its checksum, its record."""
+"""Runs one contender on one dataset in its own folder and process, checks its folds and returns a record."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from benchmarks.harness.processes import Limits, Watched, watch
 from lbsf.schemas import PAYMENTS
 from lbsf.tables.log import snapshot_files
 
-# Runs a task: how it ended, and what it took where it ended well.
+# Runs a task; returns how it ended, and its times if it was successful.
 Runner = Callable[[Task, Path], tuple[Watched, Spent | None]]
 
 
 def in_own_process(limits: Limits) -> Runner:
-    """A process a run, watched, so that each has its own peak of memory."""
+    """Return a runner that starts a monitored process for each run, so that each has its own peak memory."""
 
     def start(task: Task, folder: Path) -> tuple[Watched, Spent | None]:
         write_task(task, folder / "task.json")
@@ -45,19 +45,19 @@ def in_own_process(limits: Limits) -> Runner:
 
 
 def here(task: Task, folder: Path) -> tuple[Watched, Spent | None]:
-    """In this process, for the test."""
+    """Run a task in this process, for tests."""
     return Watched("ok", 0, 0), run(task)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Runs on one dataset.
+    """Runs contenders on one dataset.
 
     Attributes:
-        data: what is folded.
-        scratch: folder for runs, each of which is removed again.
-        runner: how contenders are started.
-        nights: whether last night's folds are kept, for the contenders that go on from them.
+        data: the payments that are folded.
+        scratch: folder for the runs' folders, each of which is removed after the run.
+        runner: starts contenders.
+        nights: whether our full folds are kept, for the contenders that read last night's folds.
     """
 
     data: Dataset
@@ -66,13 +66,13 @@ class Bench:
     nights: bool = True
 
     def measure(self, name: str) -> dict[str, Any]:
-        """Runs a contender and checks what it wrote.
+        """Run a contender and check the folds that it wrote.
 
         Returns:
-            Its status, and where that is `ok` its seconds and the size of what it wrote.
+            Its status and, if that is `ok`, its times and the size of its output in bytes.
 
         Raises:
-            SystemExit: its folds are not those that were drawn, or the disk is too small.
+            SystemExit: its folds differ from the generated payments, or the disk is too small.
         """
         contender = CONTENDERS[name]
         if contender.of_night and not self._night.exists() and self.measure("ours")["status"] != "ok":
@@ -81,7 +81,7 @@ class Bench:
         shutil.rmtree(folder, ignore_errors=True)
         require_disk(self.scratch, self.data.payments * BYTES_A_PAYMENT, f"folds of {self.data.payments:,} payments")
         task = self._set_up(name, folder)
-        # What the run before left to be written to disk would slow this one.
+        # Writing the previous run's dirty pages to disk would slow this one down.
         os.sync()
         load = os.getloadavg()[0]
         watched, spent = self.runner(task, folder)
@@ -97,7 +97,7 @@ class Bench:
         return record
 
     def close(self) -> None:
-        """Removes the folds that were kept."""
+        """Remove the kept folds."""
         shutil.rmtree(self._night, ignore_errors=True)
 
     @property
@@ -121,11 +121,11 @@ class Bench:
         check = checksum_of_folds if CONTENDERS[task.contender].ours else checksum_of_nested
         found, expected = check(files), self.data.expected[date.fromisoformat(task.as_of)]
         if found != expected:
-            raise SystemExit(f"{task.contender} as of {task.as_of} differs:\n  {found}, but drawn were\n  {expected}")
+            raise SystemExit(f"{task.contender} as of {task.as_of} differs:\n  found {found}\n  expected {expected}")
 
 
 def _written(task: Task) -> list[Path]:
-    """The Parquet files with the contender's folds."""
+    """Return the Parquet files with the contender's folds."""
     if task.contender in ("ours", "ours_through_spark", "ours_incremental"):
         stored = snapshot_files(folds_root(task))
         return [Path(file.path) for file in stored if file.partition["as_of"] == task.as_of]
@@ -133,7 +133,7 @@ def _written(task: Task) -> list[Path]:
 
 
 def _link(source: str, target: str) -> None:
-    """Data files, which nobody changes, are shared; the log is copied."""
+    """Hard-link a data file, as data files are never changed; copy a file of the log."""
     if "_delta_log" in source:
         shutil.copy2(source, target)
     else:

@@ -1,4 +1,4 @@
-"""Where a result was measured."""
+"""Describes the machine and the versions that a result was measured with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def machine(*packages: str) -> dict[str, str]:
-    """Return the machine, the versions of these packages and the product's commit, in words."""
+    """Return descriptions of the machine, the versions of these packages and the product's commit."""
     information = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     models = re.findall(r"model name\s*: (.+)", information) or ["unknown processor"]
     return {
@@ -23,11 +23,11 @@ def machine(*packages: str) -> dict[str, str]:
 
 
 def memory_bytes() -> int:
-    """The machine's memory."""
+    """Return the machine's memory in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _git(*arguments: str) -> str:
-    """What git prints; nothing where this is no repository."""
+    """Return the output of a git command; empty outside a repository."""
     done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
     return done.stdout.strip()

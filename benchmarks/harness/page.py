@@ -15,13 +15,13 @@ TITLE = "# Benchmarks\n"
 
 
 def write_part(page: Path, name: str, made_by: str, text: str) -> None:
-    """Replace one benchmark's part of a page, or append it; the other parts stay as they are.
+    """Replace one benchmark's part of a page, or append it; the other parts are not changed.
 
     Args:
-        page: Markdown file; made where it is missing.
-        name: of the part, for its marks.
-        made_by: the module that makes it, for whoever edits the page.
-        text: the part.
+        page: Markdown file; created if it is missing.
+        name: of the part, for its begin and end markers.
+        made_by: path of the module that generates the part, shown in the marker.
+        text: the part's new text.
     """
     begin, end = f"<!-- {name}: made by {made_by} -->\n", f"<!-- end of {name} -->\n"
     before = page.read_text(encoding="utf-8") if page.exists() else TITLE
@@ -40,14 +40,14 @@ def plot_lines(
     ylabel: str,
     xticks: Sequence[int] = (),
 ) -> None:
-    """Draw a line a contender, both axes logarithmic, and save it.
+    """Draw one line per contender on logarithmic axes, and save the picture.
 
     Args:
-        path: PNG file; its folder is made where it is missing.
+        path: PNG file; its folder is created if it is missing.
         lines: contender -> points (x, y); contenders without points are left out.
         colours: contender -> colour.
         xlabel, ylabel: names of the axes.
-        xticks: where the x axis is labelled; empty: by matplotlib.
+        xticks: positions of the x axis' labels; empty: matplotlib's defaults.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture, axis = plt.subplots(figsize=(7.5, 4.8))

@@ -1,4 +1,4 @@
-"""One process and its children, watched: memory, temporary files, limits."""
+"""Runs a command and monitors its process tree: memory, temporary files, limits."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import psutil
 
 SAMPLE_SECONDS = 0.1
 DISK_SECONDS = 1.0
-# What a process says of itself when memory ended: the JVM, Python, DuckDB, Rust.
+# Messages of the JVM, Python, DuckDB and Rust when they run out of memory.
 _OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "Out of Memory Error", "memory allocation of", "malloc of size")
 
 
 class Limits(NamedTuple):
-    """What ends a process.
+    """The limits at which a process is ended.
 
     Attributes:
-        seconds: wall time, start of the process included.
-        memory: bytes of the whole tree.
-        free_disk: bytes that must stay free.
+        seconds: wall time, including the start of the process.
+        memory: resident bytes of the whole process tree.
+        free_disk: bytes of the disk that must stay free.
     """
 
     seconds: float
@@ -37,8 +37,8 @@ class Watched(NamedTuple):
 
     Attributes:
         status: `ok`, `out of memory`, `time limit`, `disk full` or `failed`.
-        peak_memory: most bytes of resident memory of the whole tree, shared pages counted once a process.
-        peak_temp: most bytes of temporary files.
+        peak_memory: maximum of the whole tree's resident memory in bytes; shared pages count once per process.
+        peak_temp: maximum of the temporary files' size in bytes.
     """
 
     status: str
@@ -49,10 +49,19 @@ class Watched(NamedTuple):
 def watch(
     command: Sequence[str], *, temp: Path, log: Path, env: Mapping[str, str], cwd: Path, limits: Limits
 ) -> Watched:
-    """Runs a command to its end, or to a limit."""
+    """Run a command until it ends or exceeds a limit, and measure it.
+
+    Args:
+        command: the program and its arguments.
+        temp: folder of temporary files, whose size is measured.
+        log: file for standard output and standard error.
+        env: variables added to the environment.
+        cwd: working directory.
+        limits: at which the process is killed.
+    """
     started = time.monotonic()
     peak_memory = peak_temp = 0
-    next_look = started
+    next_disk_check = started
     status, code = "", None
     with log.open("wb") as output:
         process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **env}, cwd=cwd)
@@ -62,30 +71,30 @@ def watch(
             members.update(_tree(process))
             memory = sum(_memory(member) for member in members)
             peak_memory = max(peak_memory, memory)
-            if time.monotonic() > next_look:
-                peak_temp, next_look = max(peak_temp, size_of(temp)), time.monotonic() + DISK_SECONDS
+            if time.monotonic() > next_disk_check:
+                peak_temp, next_disk_check = max(peak_temp, size_of(temp)), time.monotonic() + DISK_SECONDS
             status = _exceeded(limits, time.monotonic() - started, memory, temp)
             code = _ended(process)
     finally:
-        # A JVM may outlive the Python that started it, and would disturb the next run.
+        # A JVM may outlive the Python process that started it, and would disturb the next run.
         for member in members:
             _kill(member)
         psutil.wait_procs(list(members))
     if not status and code:
-        said = log.read_text(encoding="utf-8", errors="replace")
-        full = code == -9 or any(words in said for words in _OUT_OF_MEMORY)
+        text = log.read_text(encoding="utf-8", errors="replace")
+        full = code == -9 or any(words in text for words in _OUT_OF_MEMORY)
         status = "out of memory" if full else "failed"
     return Watched(status or "ok", peak_memory, peak_temp)
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files of a folder."""
+    """Return the bytes of all files in a folder."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:
             try:
                 total += (Path(path) / name).stat().st_size
-            except FileNotFoundError:  # Temporary files come and go.
+            except FileNotFoundError:  # The file was deleted in the meantime.
                 continue
     return total
 
@@ -99,7 +108,7 @@ def _exceeded(limits: Limits, seconds: float, memory: int, temp: Path) -> str:
 
 
 def _ended(process: psutil.Popen) -> int | None:
-    """The exit code, or None after a while in which the process went on."""
+    """Wait SAMPLE_SECONDS for the process; return its exit code, or None if it still runs."""
     try:
         return int(process.wait(timeout=SAMPLE_SECONDS))
     except psutil.TimeoutExpired:

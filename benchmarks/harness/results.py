@@ -1,4 +1,4 @@
-"""Results of repeated runs as JSON lines, and the rounds of one contender together."""
+"""Results of repeated runs as JSON lines, and summaries of one contender's rounds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def append(path: Path, record: Record, name: str) -> None:
     """Append a record to a file of JSON lines, and print how the run ended.
 
     Args:
-        path: the results file; made where it is missing.
-        record: with `status` and `peak_memory` (bytes); `seconds` where the run ended well.
-        name: of the run, for the line.
+        path: the results file; created if it is missing.
+        record: with `status` and `peak_memory` (bytes), and `seconds` if the run was successful.
+        name: of the run, for the printed line.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as lines:
@@ -36,11 +36,11 @@ def read(path: Path) -> list[Record]:
 
 
 def latest(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """Return the records of each key that belong to its newest run, in the order in which they were recorded.
+    """Return for each key the records of its newest run, in the order in which they were recorded.
 
     Args:
-        records: with `run`, the instant of the command that made them.
-        key: what is measured: the same key in two runs is measured again.
+        records: with `run`, the start time of the command that made them.
+        key: identifies what was measured; a newer run with the same key replaces an older one.
     """
     found: dict[Key, list[Record]] = defaultdict(list)
     for record in records:
@@ -55,29 +55,29 @@ class Rounds(NamedTuple):
 
     @property
     def first(self) -> Record:
-        """The first round, for what is the same in all."""
+        """Return the first round, for values that are equal in all rounds."""
         return self.records[0]
 
     @property
     def ended(self) -> list[Record]:
-        """The rounds that came to their end."""
+        """Return the successful rounds."""
         return [record for record in self.records if record["status"] == "ok"]
 
     @property
     def status(self) -> str:
-        """`ok` where every round came to its end, else how the first other one ended."""
+        """Return `ok` if all rounds were successful, else the status of the first one that was not."""
         return next((record["status"] for record in self.records if record["status"] != "ok"), "ok")
 
     def median(self, figure: str) -> float | None:
-        """Return the median over the rounds that came to their end; None where none did."""
+        """Return the median over the successful rounds; None if there are none."""
         return median(float(record[figure]) for record in self.ended) if self.ended else None
 
     def memory(self, figure: str = "peak_memory") -> str:
-        """Return the median of a figure in bytes, in GiB, over all rounds where none came to its end."""
+        """Return the median, in GiB, of a figure in bytes over the successful rounds, or over all if none was."""
         return f"{median(float(record.get(figure) or 0) for record in self.ended or self.records) / GIB:.2f} GiB"
 
     def seconds(self, pattern: str = "{:.1f}") -> str:
-        """Return the median of the seconds with its range, and how rounds ended that did not end well."""
+        """Return the median of the seconds with their range, and the status of unsuccessful rounds."""
         times = [float(record["seconds"]) for record in self.ended]
         if not times:
             return self.status

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.reasons`."""
+"""Runs benchmarks.reasons.deletion: `python -m benchmarks.reasons`."""
 
 from benchmarks.reasons.deletion import main
 

@@ -1,11 +1,11 @@
-"""Do the named merchants really move the score? Deletion tests of our reasons against other ways of choosing merchants.
+"""Test by deletion whether the merchants named as reasons move the score, compared with other ways to choose merchants.
 
     .venv/bin/python -m benchmarks.reasons                   the champion, on the out-of-time examples
     .venv/bin/python -m benchmarks.reasons --model FOLDER --conf conf/experiment.yaml
 
-The merchants that each way names first are taken out of the fold together, and the network is asked again: the more
-the log-odds move, the better the way. Leave-one-out is exact for one merchant by its definition; for two and three
-taken out together it is not, for they look at each other. Writes docs/benchmarks/reasons.md.
+The merchants that a method ranks first are removed from the fold together, and the fold is scored again: the more
+the log-odds change, the better the method. For one merchant, leave-one-out is exact by definition. For two or three
+merchants removed together it is not, as merchants attend to each other. Writes docs/benchmarks/reasons.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lbsf.tables.log import snapshot_files
 from lbsf.tracking import CHAMPION, Tracker
 
 Floats = NDArray[np.float64]
-# Strength of each merchant of a batch, (M,): the strongest are named.
+# Returns the strength of each merchant of a batch, (M,); the strongest are named.
 Way = Callable[[LBSF, PackedFolds], Floats]
 
 OURS = "leave one out (ours)"
@@ -51,7 +51,7 @@ SAMPLES = 1_000
 
 
 def all_merchants(model: LBSF, packed: PackedFolds) -> Floats:
-    """Logit with all merchants less the logit without this one."""
+    """Return the logit with all merchants less the logit without each one, (M,)."""
     with torch.inference_mode():
         batch = FoldBatch.from_packed(packed)
         _, lost = leave_one_out(model, model.merchant_vectors(batch), batch.merchant_count)
@@ -59,7 +59,7 @@ def all_merchants(model: LBSF, packed: PackedFolds) -> Floats:
 
 
 def among_candidates(model: LBSF, packed: PackedFolds) -> Floats:
-    """The same for those merchants alone that scoring takes for candidates."""
+    """Return the same as `all_merchants`, but only for the candidates that scoring selects; 0 for others."""
     with torch.inference_mode():
         batch = FoldBatch.from_packed(packed)
         vectors = model.merchant_vectors(batch)
@@ -68,15 +68,15 @@ def among_candidates(model: LBSF, packed: PackedFolds) -> Floats:
 
 
 def integrated_gradients(model: LBSF, packed: PackedFolds) -> Floats:
-    """Captum's, along the straight line from the batch's mean merchant, summed over each merchant's features.
+    """Compute Captum's integrated gradients, summed over each merchant's features, (M,).
 
-    From empty vectors it would begin where layer norms turn any direction into any other.
+    The baseline is the batch's mean merchant. Zero vectors are unsuitable, as layer norm is ill-conditioned there.
     """
     batch = FoldBatch.from_packed(packed)
     with torch.no_grad():
         vectors = model.merchant_vectors(batch)
-    everyone = torch.arange(len(packed))
-    dense, present = pad_segments(vectors, batch.merchant_count, everyone)
+    users = torch.arange(len(packed))
+    dense, present = pad_segments(vectors, batch.merchant_count, users)
     method = IntegratedGradients(model.user_logits)
     found = method.attribute(
         dense,
@@ -86,27 +86,27 @@ def integrated_gradients(model: LBSF, packed: PackedFolds) -> Floats:
         internal_batch_size=BATCH,
     )
     strength = torch.empty(len(vectors), dtype=torch.float64)
-    strength[segment_positions(batch.merchant_count, everyone, present)] = found.sum(2).double()[present]
+    strength[segment_positions(batch.merchant_count, users, present)] = found.sum(2).double()[present]
     return strength.numpy()
 
 
 def most_payments(model: LBSF, packed: PackedFolds) -> Floats:
-    """The merchants that were paid most often."""
+    """Return the number of payments of each merchant, (M,)."""
     return packed.merchant_len.astype(np.float64)
 
 
 def largest_amounts(model: LBSF, packed: PackedFolds) -> Floats:
-    """The merchants that were paid most."""
+    """Return the sum of absolute amounts of each merchant in cents, (M,)."""
     spent = np.bincount(packed.merchant_of_payment, np.abs(packed.amount_cents), len(packed.merchant_len))
     return spent.astype(np.float64)
 
 
 def at_random(model: LBSF, packed: PackedFolds) -> Floats:
-    """Any merchants."""
+    """Return random strengths, (M,)."""
     return np.random.default_rng(len(packed.paid_at)).random(len(packed.merchant_len))
 
 
-# Ways whose strengths say in which direction.
+# Methods whose strengths have a sign, the direction of the effect.
 SIGNED = (OURS, ALL, GRADIENTS)
 WAYS: dict[str, Way] = {
     OURS: among_candidates,
@@ -119,7 +119,7 @@ WAYS: dict[str, Way] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line."""
     arguments = _parser().parse_args(argv)
     config = load_config(arguments.conf, arguments.set)
     root = Path(config.storage.root).absolute()
@@ -139,13 +139,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def deletion(model: LBSF, card: ModelCard, packed: PackedFolds, strength: Floats) -> Floats:
-    """How far the log-odds move as a user's 1 to MOST strongest merchants are taken out together; (n, MOST)."""
+    """Return the decrease of the log-odds when each user's 1 to MOST strongest merchants are removed, (n, MOST)."""
     user = np.repeat(np.arange(len(packed)), packed.merchant_count)
     order = np.lexsort((-np.abs(strength), user))
     rank = np.empty(len(order), np.int64)
     first = np.cumsum(packed.merchant_count) - packed.merchant_count
     rank[order] = np.arange(len(order)) - first[user[order]]
-    # A merchant without strength is not named, and stays.
+    # A merchant with strength 0 is not named and never removed.
     stays = [(rank >= most) | (strength == 0) for most in range(1, MOST + 1)]
     with torch.inference_mode():
         whole = model(FoldBatch.from_packed(packed))
@@ -185,9 +185,9 @@ def _page(model: LBSF, card: ModelCard, rows: pa.Table) -> str:
         "",
         "Made by `make bench-reasons`; how it is measured: [benchmarks/reasons](../../benchmarks/reasons/deletion.py).",
         "",
-        f"{rows.num_rows:,} users out of time with at least {FEWEST_MERCHANTS} merchants. Mean distance in log-odds "
-        "that the score moves as the merchants that a way names first are taken out together, with 95 % limits of a "
-        "bootstrap over users:",
+        f"{rows.num_rows:,} out-of-time users with at least {FEWEST_MERCHANTS} merchants. Mean absolute change of the "
+        "log-odds when the merchants that a way names first are removed together, with 95 % bootstrap limits over "
+        "users:",
         "",
         "| way | 1 merchant | 2 merchants | 3 merchants | moves more than random | CPU ms a user |",
         "|---|---:|---:|---:|---:|---:|",
@@ -198,9 +198,9 @@ def _page(model: LBSF, card: ModelCard, rows: pa.Table) -> str:
         lines.append(f"| {name} | {cells} | {more} | {1000 * seconds[name] / rows.num_rows:.2f} |")
     lines += [
         "",
-        "Merchants that raise and that lower the risk undo each other when they are taken out together. One direction "
-        "at a time, by how much the log-odds fall without the first 1 to 3 raising ones, and rise without the lowering "
-        "ones:",
+        "Merchants that raise and merchants that lower the risk cancel each other when they are removed together. One "
+        "direction at a time: the decrease of the log-odds without the first 1 to 3 raising merchants, and the "
+        "increase without the first 1 to 3 lowering ones:",
         "",
         "| way | raising: 1 | 2 | 3 | lowering: 1 | 2 | 3 |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -211,9 +211,9 @@ def _page(model: LBSF, card: ModelCard, rows: pa.Table) -> str:
     lines += [
         "",
         "Rank correlation of leave one out and integrated gradients over a user's merchants: "
-        f"{np.median(agreement):.2f} (median of users).",
+        f"{np.median(agreement):.2f} (median over users).",
         "",
-        "What leave one out says of the merchants of each category:",
+        "Mean leave-one-out contribution of the merchants of each category:",
         "",
         _kinds(np.concatenate(strengths[ALL]), pl.concat(merchants)["merchant_category"].to_numpy()),
         "",
@@ -228,7 +228,7 @@ def _interval(values: Floats) -> str:
 
 
 def _kinds(contribution: Floats, category: NDArray[np.object_]) -> str:
-    """By category, what a merchant does to the score on average."""
+    """Make a table of the mean contribution of merchants by category."""
     table = (
         pl.DataFrame({"category": category.astype(str), "contribution": contribution})
         .group_by("category")
@@ -247,6 +247,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--conf", default="conf/local.yaml", help="configuration (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="lays a value over the configuration")
     add("--model", type=Path, help="folder of a saved model (default: the champion)")
-    add("--users", type=int, default=2_000, help="that are asked (default: %(default)s)")
+    add("--users", type=int, default=2_000, help="number of users (default: %(default)s)")
     add("--out", type=Path, default=Path("docs/benchmarks/reasons.md"), help="page (default: %(default)s)")
     return parser

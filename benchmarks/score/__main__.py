@@ -1,12 +1,12 @@
-"""Scoring through Spark against a bare torch loop over the same rows, in users a second and core.
+"""Compare scoring in Spark with a bare torch loop over the same rows, in users per second and core.
 
     make bench-score
     make bench-score ARGS="--users 20000 --repeat 3"
 
-Each contender is a process of its own that computes on one core: `bare` reads the Parquet files with PyArrow and calls
-the network, `spark` runs score_folds in local[1], `night` the whole of score_users' work on top: change, ranks, the
-write. Contenders take turns. The weights are random: the time does not depend on them. Seconds leave out the start of
-Python and Spark, and a first pass over a few users. Writes docs/benchmarks/score.md.
+Each contender runs in its own process on one core: `bare` reads the Parquet files with PyArrow and calls the network,
+`spark` runs score_folds in local[1], and `night` does all of score_users' work: also changes, ranks and the write.
+Contenders run alternately. The weights are random, as the time does not depend on them. The start of Python and Spark,
+and a first pass over a few users, are not timed. Writes docs/benchmarks/score.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SINCE = AS_OF - timedelta(days=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line."""
     arguments = _parser().parse_args(argv)
     config = load_config("conf/local.yaml", [])
     if arguments.contender:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _data(folder: Path, users: int, config: Config) -> Path:
-    """Folds with what scoring reads, the first file of a few users, and a model."""
+    """Write random folds with the columns that scoring reads, a small part of them for warm-up, and a model."""
     shutil.rmtree(folder, ignore_errors=True)
     rows = draw(Shape(users, PER_USER, 0), config.fold)
     count = rows["merchant_len"].combine_chunks().value_lengths()
@@ -91,7 +91,7 @@ def _data(folder: Path, users: int, config: Config) -> Path:
 
 
 def _measure(contender: str, users: int, scratch: Path) -> float:
-    """Seconds of one contender, in a process that has one thread in every library."""
+    """Return the seconds of one contender, run in a process with one thread in every library."""
     command = [sys.executable, "-m", "benchmarks.score", "--contender", contender, "--users", str(users)]
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
     done = subprocess.run(
@@ -174,7 +174,7 @@ def _page(users: int, seconds: dict[str, float], repeat: int) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--users", type=int, default=8_192, help="that are scored (default: %(default)s)")
+    add("--users", type=int, default=8_192, help="users that are scored (default: %(default)s)")
     add("--repeat", type=int, default=3, help="rounds (default: %(default)s)")
     add("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     add("--scratch", type=Path, default=Path("/tmp/lbsf-bench-score"), help="folder for data (default: %(default)s)")

@@ -1,10 +1,10 @@
-"""A Spark standalone cluster on this machine, for the length of one command.
+"""Run one command on a Spark standalone cluster on this machine.
 
     python -m benchmarks.tools.cluster [--workers N] [--memory 1500m] [--work DIR] -- python jobs/fold_payments.py …
 
 starts a master and N workers of one core each, waits until the master knows all of them, runs the command with
-`--set spark.master=spark://…` behind it and ends with its exit code. The cluster ends with this script, even where
-it is killed. Unlike local[N], tasks run in processes of their own, and every byte between them goes over sockets.
+`--set spark.master=spark://…` appended and ends with its exit code. The cluster ends with this script, even if
+it is killed. Unlike with local[N], tasks run in processes of their own and exchange all data over sockets.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _LIBC = ctypes.CDLL(None)
 
 @contextmanager
 def cluster(workers: int, memory: str, work: Path) -> Iterator[tuple[str, str]]:
-    """A running cluster of workers with one core each; it stops when the block ends.
+    """Start a cluster of workers with one core each, and stop it at the end of the block.
 
     Args:
-        workers: how many.
-        memory: of each worker, as Spark writes it: an executor must fit in.
-        work: folder of logs and of the executors' files.
+        workers: number of workers.
+        memory: of each worker, in Spark's notation; an executor must fit into it.
+        work: folder for logs and the executors' files.
 
-    Returns:
-        The master's URL and that of its page as JSON.
+    Yields:
+        The URL of the master, and that of its status page as JSON.
 
     Raises:
-        RuntimeError: a process of it ended, or did not start in time; the message says where its log is.
+        RuntimeError: a process of the cluster ended, or did not start in time; the message has the path of its log.
     """
     port, page = _free_port(), _free_port()
     url, status = f"spark://{HOST}:{port}", f"http://{HOST}:{page}/json/"
@@ -65,14 +65,18 @@ def cluster(workers: int, memory: str, work: Path) -> Iterator[tuple[str, str]]:
 
 
 def ask(status: str) -> dict[str, Any]:
-    """The master's page. Raises OSError where it does not answer."""
+    """Return the master's status page.
+
+    Raises:
+        OSError: it does not answer.
+    """
     with urllib.request.urlopen(status, timeout=10) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 
 
 def die_with_parent() -> None:
-    """In a process about to start a program: the kernel ends it when its parent ends, however that comes."""
+    """Make the kernel end this process when its parent ends, for whatever reason. To be used as preexec_fn."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -102,7 +106,7 @@ def _daemon(name: str, arguments: list[str], log: Path) -> Iterator[subprocess.P
 
 
 def _wait(status: str, workers: int, processes: list[subprocess.Popen[bytes]], work: Path) -> None:
-    """Until the master answers and says that all workers are alive."""
+    """Wait until the master reports that all workers are alive."""
     deadline = time.monotonic() + STARTS_WITHIN_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -126,12 +130,12 @@ def _free_port() -> int:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=2, help="workers of one core each (default: %(default)s)")
     parser.add_argument("--memory", default="1500m", help="memory of a worker (default: %(default)s)")
     parser.add_argument("--work", type=Path, help="folder of logs (default: a temporary one, removed at the end)")
-    parser.add_argument("command", nargs="+", help="command that takes --set, behind --")
+    parser.add_argument("command", nargs="+", help="a command that accepts --set, after --")
     options = parser.parse_args()
     # A signal unwinds the blocks below, which stop the processes.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -1,10 +1,9 @@
-"""Plots the simulator's distributions beside those of real purchases.
+"""Plot the simulator's distributions together with those of real purchases.
 
-Payments a user, payments a (user, merchant), and days between visits of one user to one merchant, as
-log-log complementary distributions: the share of users (pairs, gaps) that have at least x. Each is drawn
-over its own mean, because the real file is a thin sample of rows: shapes are compared, not counts. The
-simulated payments are also thinned at random to the real file's payments a user, which is what a fair
-comparison of shapes needs.
+The plots show payments per user, payments per user and merchant, and days between visits of a user to a merchant, as
+complementary cumulative distributions on log-log axes: the share of users (pairs, gaps) with at least x. x is relative
+to the mean, as the real file is a small sample of rows: shapes are compared, not counts. For a fair comparison of
+shapes, the simulated payments are also sampled at random down to the real file's payments per user.
 
     python -m benchmarks.tools.simulator_distributions --payments-root warehouse \\
         --real-csv transactions.csv.gz --out docs/images
@@ -28,7 +27,7 @@ LOOKS = {"real": ("-", 2.2), "thinned": ("-", 1.8), "simulated": ("--", 1.4)}
 
 
 def simulated_payments(root: str) -> pl.DataFrame:
-    """The raw Parquet files' sound payments, each once: user_id, merchant_id, paid_at, amount, and text."""
+    """Read the valid payments of the raw Parquet files, without duplicates: user, merchant, time, amount and texts."""
     raw = pl.scan_parquet(f"{root}/raw/payments/**/*.parquet", hive_partitioning=False)
     return (
         raw.select(
@@ -57,7 +56,7 @@ def simulated_payments(root: str) -> pl.DataFrame:
 
 
 def real_payments(path: str) -> pl.DataFrame:
-    """The Complete Journey sample: a household is a user, a manufacturer a merchant."""
+    """Read the Complete Journey sample; a household is a user, a manufacturer a merchant."""
     return pl.read_csv(path, infer_schema_length=0).select(
         pl.col("household_id").alias("user_id"),
         pl.col("manufacturer_id").alias("merchant_id"),
@@ -66,13 +65,13 @@ def real_payments(path: str) -> pl.DataFrame:
 
 
 def thin(payments: pl.DataFrame, payments_a_user: float) -> pl.DataFrame:
-    """A random sample of rows with so many payments a user on average."""
+    """Sample rows at random down to this mean number of payments per user."""
     share = payments_a_user * payments["user_id"].n_unique() / len(payments)
     return payments.sample(fraction=min(1.0, share), seed=7)
 
 
 def figures(payments: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """The three samples that are plotted."""
+    """Return the three samples that are plotted, by title."""
     pairs = payments.sort("user_id", "merchant_id", "paid_at")
     gap = pl.col("paid_at").diff().over("user_id", "merchant_id").dt.total_seconds() / 86400
     gaps = pairs.select(gap.alias("gap"))["gap"].drop_nulls().to_numpy()
@@ -82,13 +81,13 @@ def figures(payments: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
         .len()["len"]
         .to_numpy()
         .astype(float),
-        # Lines of one basket stand at one instant: they are no repeat visit.
+        # Rows of one basket have the same time and are not repeated visits.
         "days between a user's visits to a merchant": gaps[gaps > 1 / 24],
     }
 
 
 def complementary(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Each distinct value, and the share of values that are at least as large."""
+    """Return the distinct values, and for each the share of values that are at least as large."""
     distinct, counts = np.unique(values, return_counts=True)
     return distinct, counts[::-1].cumsum()[::-1] / len(values)
 

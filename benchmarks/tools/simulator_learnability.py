@@ -1,8 +1,8 @@
-"""How much of the simulated default a plain model can learn, and how that depends on the days of history.
+"""Measure how well a simple model predicts the simulated defaults, by days of history.
 
-LightGBM on plain aggregates of each user's last 45, 90 and 180 days before observed_on, five-fold
-cross-validated over users, beside the best AUC that anyone could reach. Reads the simulator's raw files
-and the truth table, so it is run on a simulated warehouse:
+Prints the AUC of LightGBM on simple aggregates of each user's last 45, 90 and 180 days before observed_on, with
+five-fold cross-validation over users, and the best reachable AUC. Reads the simulator's raw files
+and the table of true probabilities, so it runs on a simulated warehouse:
 
     python jobs/generate_payments.py
     python -m benchmarks.tools.simulator_learnability --payments-root warehouse
@@ -34,7 +34,7 @@ TREES: dict[str, Any] = {"n_estimators": 120, "learning_rate": 0.05, "num_leaves
 
 
 def aggregates(payments: pl.DataFrame, labels: pl.DataFrame, days: int) -> pl.DataFrame:
-    """A few dozen sums, counts and shares of each user's payments of [observed_on - days, observed_on)."""
+    """Compute a few dozen sums, counts and shares of each user's payments in [observed_on - days, observed_on)."""
     observed = pl.col("observed_on").cast(pl.Datetime("us"))
     window = payments.join(labels.select("user_id", "observed_on"), on="user_id").filter(
         (pl.col("paid_at") < observed) & (pl.col("paid_at") >= observed - pl.duration(days=days))
@@ -67,7 +67,7 @@ def aggregates(payments: pl.DataFrame, labels: pl.DataFrame, days: int) -> pl.Da
 
 
 def changes(payments: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """What only the order of 180 days of payments tells: bills that slip, staples below the user's own level."""
+    """Compute features that depend on the order of 180 days of payments, such as later bills and spending changes."""
     observed = pl.col("observed_on").cast(pl.Datetime("us"))
     days_before = (observed - pl.col("paid_at")).dt.total_seconds() / 86400
     window = (
@@ -80,7 +80,7 @@ def changes(payments: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
         window.filter(pl.col("category").is_in(["rent", "utilities", "subscription"]))
         .sort("paid_at")
         .with_columns((first.over("user_id", "merchant_id") - pl.col("before")).alias("since_first"))
-        # Days by which a payment has slipped off the monthly beat that the bill's first payment set.
+        # Deviation in days from monthly intervals since the bill's first payment.
         .with_columns(((pl.col("since_first") + 10) % 30.44 - 10).alias("slip"))
         .group_by("user_id", "merchant_id")
         .agg(

@@ -1,12 +1,12 @@
-"""Training: its time against pytorch-lifestream, padding, other readers, full attention, and one rank.
+"""Compare the time of training with pytorch-lifestream, padding, other readers, full attention, and one rank.
 
     make bench-train
     make bench-train ARGS="--parts loading ranks --repeat 3"
     python -m benchmarks.train --profile
 
-Each contender is a process of its own with one thread of computation; contenders of a part take turns. Results are
-appended to --out as JSON lines; `python -m benchmarks.train.report` makes docs/benchmarks.md of them. Drawn data
-stay under --scratch for the next run.
+Each contender runs in its own process and computes with one thread; the contenders of a part run alternately.
+Results are appended to --out as JSON lines; `python -m benchmarks.train.report` writes them into docs/benchmarks.md.
+Random data are kept under --scratch for the next run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PACKAGES = ("torch", "petastorm", "horovod", "pyarrow", "numpy", "pytorch-lifest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Returns 1 where a contender failed for a reason other than a limit."""
+    """Run the command line; return 1 if a contender failed for a reason other than a limit."""
     arguments = _parser().parse_args(argv)
     shortest = min(arguments.per_user)
     if arguments.profile:
@@ -57,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(part: str, contender: str, data: Dataset, epochs: int, limits: Limits) -> dict[str, Any]:
-    """Runs a contender in a process of its own; how it ended, and its figures where it ended well."""
+    """Run a contender in its own process; return its status, and its figures if it was successful."""
     folder = data.root.parent / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     task = Task(part, contender, str(data.root), data.per_user, data.users, epochs, str(folder))
     write_task(task, folder / "task.json")
-    # One thread each, also in libraries that count the machine's cores for themselves.
+    # One thread, also in libraries that otherwise start one per core.
     env = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-m", "benchmarks.train.contenders", str(folder / "task.json")]
     log, load = folder / "log.txt", os.getloadavg()[0]
@@ -80,26 +80,26 @@ def measure(part: str, contender: str, data: Dataset, epochs: int, limits: Limit
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--parts", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="which; default: all")
+    add("--parts", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="parts to run (default: all)")
     add(
         "--per-user",
         type=_payments,
         nargs="+",
         default=[250, 500, 1000, 2000],
         metavar="N",
-        help="median payments a user: all for `history`, the least for the others (default: 250 500 1000 2000)",
+        help="median payments per user: `history` runs all, other parts the smallest (default: 250 500 1000 2000)",
     )
-    add("--users", type=int, default=4096, help="that are trained on (default: %(default)s)")
-    add("--history-users", type=int, default=256, help="for `history` and `padding` (default: %(default)s)")
-    add("--epochs", type=int, default=3, help="of `lifestream` and `ranks` (default: %(default)s)")
+    add("--users", type=int, default=4096, help="users of the training split (default: %(default)s)")
+    add("--history-users", type=int, default=256, help="users for `history` and `padding` (default: %(default)s)")
+    add("--epochs", type=int, default=3, help="epochs of `lifestream` and `ranks` (default: %(default)s)")
     add("--repeat", type=int, default=1, help="rounds, in each of which every contender of a part runs once")
     add("--profile", action="store_true", help="print the top operators of a training step, and nothing else")
-    add("--limit-seconds", type=float, default=600, help="of one run (default: %(default)s)")
+    add("--limit-seconds", type=float, default=600, help="time limit of one run (default: %(default)s)")
     add(
         "--memory-gib",
         type=float,
         default=round(memory_bytes() * 0.8 / 2**30, 1),
-        help="of one run (default: %(default)s)",
+        help="memory limit of one run (default: %(default)s)",
     )
     add("--scratch", type=Path, default=Path("/tmp/lbsf-bench-train"), help="folder for data (default: %(default)s)")
     add("--out", type=Path, default=Path("docs/benchmarks/train.jsonl"), help="results (default: %(default)s)")

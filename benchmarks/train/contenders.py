@@ -1,7 +1,7 @@
-"""What is compared, by part and name. `python -m benchmarks.train.contenders TASK.json` runs one contender.
+"""The contenders, by part and name. `python -m benchmarks.train.contenders TASK.json` runs one of them.
 
-Each has one thread for its computation (`two_ranks` and `two_runs_apart`: one a rank) and reads what
-benchmarks.train.dataset drew.
+Each computes with one thread (`two_ranks` and `two_runs_apart`: one per rank) and reads the examples of
+benchmarks.train.dataset.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Task:
     Attributes:
         part: a key of CONTENDERS.
         contender: a key of CONTENDERS[part].
-        data: folder of the drawn examples.
-        per_user: median payments a user in them.
-        users: in their training split.
-        epochs: of the parts that train to an end.
+        data: folder of the examples.
+        per_user: their median payments per user.
+        users: users in their training split.
+        epochs: epochs of the parts `lifestream` and `ranks`.
         output: folder that the contender may write to.
     """
 
@@ -43,7 +43,7 @@ class Task:
 
     @property
     def dataset(self) -> Dataset:
-        """The drawn examples."""
+        """Return the examples."""
         return Dataset(Path(self.data), self.per_user, self.users)
 
 
@@ -57,7 +57,7 @@ def _ranks(ranks: int) -> Callable[[Task], dict[str, Any]]:
 
 
 def _apart(task: Task) -> dict[str, Any]:
-    """Two runs of one rank at the same time, whose figures are as if each had trained on half the users."""
+    """Train two runs of one rank at the same time; return figures as if each had trained on half the users."""
     from benchmarks.train.ranks import train
 
     with ThreadPoolExecutor() as pool:
@@ -106,7 +106,7 @@ def _read(reader: str) -> Callable[[Task], dict[str, Any]]:
     return run
 
 
-# Of each part the first is ours, which the others are held against.
+# The first contender of each part is ours; the others are compared with it.
 CONTENDERS: dict[str, dict[str, Callable[[Task], dict[str, Any]]]] = {
     "lifestream": {"ours": _ranks(1), "lifestream": _lifestream},
     "padding": {"ours": _steps("lbsf"), "padded": _steps("padded")},
@@ -117,12 +117,12 @@ CONTENDERS: dict[str, dict[str, Callable[[Task], dict[str, Any]]]] = {
 
 
 def _with_seconds(figures: dict[str, Any]) -> dict[str, Any]:
-    """The fastest epoch: the first one also warms up, and another program may disturb any."""
+    """Add the seconds of the fastest epoch, as the first one includes warm-up and other programs may slow down any."""
     return {**figures, "seconds": min(figures["epoch_seconds"])}
 
 
 def run(task: Task) -> dict[str, Any]:
-    """A contender's figures."""
+    """Run a contender with one thread; return its figures."""
     import torch
 
     torch.set_num_threads(1)
@@ -130,12 +130,12 @@ def run(task: Task) -> dict[str, Any]:
 
 
 def write_task(task: Task, path: Path) -> None:
-    """For another process."""
+    """Write a task to a file, for another process."""
     path.write_text(json.dumps(asdict(task)), encoding="utf-8")
 
 
 def main() -> None:
-    """Runs the task of a file and writes result.json beside it."""
+    """Run the task in a file and write result.json beside it."""
     path = Path(sys.argv[1])
     figures = run(Task(**json.loads(path.read_text(encoding="utf-8"))))
     path.with_name("result.json").write_text(json.dumps(figures), encoding="utf-8")

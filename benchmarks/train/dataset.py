@@ -1,4 +1,4 @@
-"""Drawn examples as files of the examples table, kept for the next run."""
+"""Random examples as files of the examples table, kept for the next run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HELD_OUT_SHARE = 4
 
 
 class Dataset(NamedTuple):
-    """Where drawn examples lie.
+    """The location of random examples.
 
     Attributes:
-        root: folder with one folder a split.
-        per_user: median payments a user.
-        users: of the training split; the others have a quarter as many each.
+        root: folder with one folder per split.
+        per_user: median payments per user.
+        users: users of the training split; the other splits have a quarter as many each.
     """
 
     root: Path
@@ -27,16 +27,16 @@ class Dataset(NamedTuple):
     users: int
 
     def files(self, split: str) -> tuple[str, ...]:
-        """A split's Parquet files, in order."""
+        """Return a split's Parquet files, in order."""
         return tuple(str(path) for path in sorted((self.root / split).glob("*.parquet")))
 
     def users_of(self, split: str) -> int:
-        """How many users a split has."""
+        """Return the number of users in a split."""
         return self.users if split == "train" else self.users // HELD_OUT_SHARE
 
 
 def dataset(scratch: Path, per_user: int, users: int) -> Dataset:
-    """Draws the examples, where that was not done before."""
+    """Return the examples; generate them if they do not exist."""
     root = scratch / f"examples-{per_user}-{users}"
     made = Dataset(root, per_user, users)
     if root.exists():

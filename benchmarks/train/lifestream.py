@@ -1,7 +1,7 @@
-"""pytorch-lifestream's supervised GRU on the same users: its data structures, collate, encoder and trainer.
+"""pytorch-lifestream's supervised GRU on the same users, with its data structures, collate function and trainer.
 
-Every user is one chronological sequence. A payment has the same fields as ours; of a text, which pytorch-lifestream
-reads as one category, the first word. All users are in memory as tensors before the clock starts.
+Every user is one chronological sequence. Payments have the same fields as ours, but of each text only the first word,
+as pytorch-lifestream reads a text as one category. All users are in memory as tensors before the clock starts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TARGET = "target_default"
 
 
 def records(packed: PackedFolds) -> list[dict[str, Any]]:
-    """Each user's payments in order of time, as pytorch-lifestream has them: a tensor a field."""
+    """Convert each user's payments, in order of time, to pytorch-lifestream's format: one tensor per field."""
     merchant = np.repeat(np.arange(len(packed.merchant_len)), packed.merchant_len)
     user = np.repeat(np.arange(len(packed)), packed.merchant_count)[merchant]
     order = np.lexsort((packed.paid_at, user))
@@ -62,13 +62,13 @@ def records(packed: PackedFolds) -> list[dict[str, Any]]:
 
 
 def _first_words(words: Ints, lengths: Ints) -> Ints:
-    """The first word of each text; 0 for none."""
+    """Return the first word of each text; 0 for texts without words."""
     first = np.cumsum(lengths) - lengths
     return np.where(lengths > 0, np.append(words, 0)[np.minimum(first, len(words))], 0)
 
 
 def network(model: ModelConfig, fold: FoldConfig, training: TrainingConfig) -> SequenceToTarget:
-    """A GRU of LBSF's width."""
+    """Build a supervised GRU with LBSF's width."""
     embedded = {
         "category": (fold.category_buckets, 16),
         "channel": (fold.channel_buckets, 4),
@@ -88,13 +88,13 @@ def network(model: ModelConfig, fold: FoldConfig, training: TrainingConfig) -> S
         metric_list=torchmetrics.AUROC(task="binary"),
         optimizer_partial=partial(torch.optim.AdamW, lr=training.learning_rate, weight_decay=training.weight_decay),
         lr_scheduler_partial=partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.9),
-        # Its own metric is computed once an epoch at most: not what is compared.
+        # Its own training metric is effectively switched off, as it is not compared.
         train_update_n_steps=1_000_000_000,
     )
 
 
 class _Watch(pl.Callback):
-    """Seconds of each epoch's training, and the AUC after it on users that are not trained on."""
+    """Records the training seconds of each epoch, and the AUC on held-out users after it."""
 
     def __init__(self, held_out: dict[str, list[dict[str, Any]]], batch_users: int):
         self.held_out, self.batch_users = held_out, batch_users
@@ -123,7 +123,7 @@ class _Watch(pl.Callback):
 def train(
     splits: dict[str, PackedFolds], model: ModelConfig, fold: FoldConfig, training: TrainingConfig
 ) -> dict[str, Any]:
-    """Trains on the split `train`; seconds of each epoch, and the test AUC after the best validation epoch."""
+    """Train on the split `train`; return the seconds of each epoch, and the test AUC of the best validation epoch."""
     warnings.filterwarnings("ignore")
     pl.seed_everything(training.seed)
     started = time.perf_counter()

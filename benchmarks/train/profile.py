@@ -1,4 +1,4 @@
-"""Where a training step of LBSF spends its time."""
+"""Profiles a training step of LBSF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH_USERS = 64
 
 
 def top_operators(data: Dataset) -> str:
-    """torch.profiler's table of the operators that take longest by themselves, over a few steps with one thread."""
+    """Return torch.profiler's table of the operators with the most own time, over a few steps with one thread."""
     torch.set_num_threads(1)
     network, batches = network_and_batches("lbsf", folds_of(data.files("train"), data.users), BATCH_USERS)
     step = stepper(network)

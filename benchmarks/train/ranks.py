@@ -1,4 +1,4 @@
-"""The product's training as train_model starts it: horovodrun, ranks of one thread each, Petastorm."""
+"""The product's training as train_model starts it: horovodrun, Petastorm, one thread per rank."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SPLITS = ("train", "validation", "test")
 
 
 def train(data: Dataset, ranks: int, epochs: int, output: Path) -> dict[str, Any]:
-    """Trains all epochs; seconds of each, what they waited for data, and the test AUC of the best one.
+    """Train all epochs; return each epoch's seconds and share of waiting for data, and the best one's test AUC.
 
     Raises:
         RuntimeError: a rank failed.
     """
     config = load_config("conf/base.yaml")
-    # On the labels alone, as what it is compared with.
+    # Trained on the labels only, like the networks that it is compared with.
     changed = {"ranks": ranks, "epochs": epochs, "patience": epochs, "threads_per_rank": 1, "teacher_share": 0.0}
     plan = TrainingPlan(
         model=config.model,

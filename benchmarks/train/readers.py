@@ -1,9 +1,10 @@
 """Three ways to read the same rows, each with one decoding thread.
 
-A pass reads all files EPOCHS times, the row reader, which takes long, once; the reader's start is in the clock.
+A pass reads all files EPOCHS times; the slow row reader reads them once. The start of the reader is timed too.
 
-Petastorm's own batch reader refuses lists that differ in length. Its row reader takes arrays of any length, but only
-from a dataset that Petastorm wrote, an array a cell in NumPy's format: so it reads such a copy of the same rows.
+Petastorm's own batch reader does not support lists that differ in length. Its row reader does, but only for datasets in
+Petastorm's own format, in which each list is stored as a NumPy array. It therefore reads a copy of the rows in that
+format.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ EPOCHS = 8
 
 
 def timed_passes(read: Callable[[], int]) -> dict[str, float]:
-    """The median pass, after a first one.
+    """Time PASSES passes after a first, untimed one; return the medians.
 
     Args:
-        read: a pass; the payments that it read.
+        read: does a pass and returns the number of payments read.
     """
     payments, seconds, cpu_seconds = read(), [], []
     for _ in range(PASSES):
@@ -52,7 +53,7 @@ def timed_passes(read: Callable[[], int]) -> dict[str, float]:
 
 
 def arrow(files: Sequence[str]) -> int:
-    """Arrow alone: every row group decoded to Arrow's arrays, which are dropped."""
+    """Decode every row group to Arrow arrays and drop them; return the number of payments."""
     payments = 0
     for path in [*files] * EPOCHS:
         file = pq.ParquetFile(path)
@@ -63,18 +64,18 @@ def arrow(files: Sequence[str]) -> int:
 
 
 def packed(files: Sequence[str]) -> int:
-    """The product's loader."""
+    """Read with the product's loader; return the number of payments."""
     from lbsf.loading.petastorm_reader import read_row_groups
 
     return sum(row_group.payments for row_group in read_row_groups(files, shard=0, shards=1, epochs=EPOCHS))
 
 
 def rows(folder: Path) -> int:
-    """Petastorm's row reader on the copy that `write_rows` made."""
+    """Read the copy made by `write_rows` with Petastorm's row reader; return the number of payments."""
     warnings.filterwarnings("ignore")
     from petastorm import make_reader
 
-    # Counted, not read to the end: what it hands out at its end it can lose.
+    # Reads a counted number of rows instead of to the end, as Petastorm can lose rows at the end.
     users = sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
     reader = make_reader(f"file://{folder}", workers_count=1, shuffle_row_groups=False, num_epochs=None)
     try:
@@ -85,7 +86,7 @@ def rows(folder: Path) -> int:
 
 
 def write_rows(files: Sequence[str], folder: Path) -> None:
-    """Copies the rows to a dataset as Petastorm's materialize_dataset leaves it, without Spark."""
+    """Copy the rows to a dataset in the format of Petastorm's materialize_dataset, without Spark."""
     warnings.filterwarnings("ignore")
     from petastorm import utils
     from petastorm.codecs import NdarrayCodec, ScalarCodec

@@ -1,8 +1,8 @@
-"""Results to docs/benchmarks.md and its picture.
+"""Write the results into docs/benchmarks.md, and draw its picture.
 
     python -m benchmarks.train.report
 
-Of each part, length of history and contender the rounds of the latest run count; figures are medians.
+For each part, length of history and contender, the rounds of the latest run are used; figures are medians.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 
 
 def cells(records: Iterable[Record], part: str) -> list[Cell]:
-    """Return the latest run's rounds of each length and contender, by length and in the order in which they ran."""
+    """Return the latest run's rounds of each length and contender, sorted by length, then in the order of the runs."""
     wanted = (record for record in records if record["part"] == part)
     found = latest(wanted, lambda record: (record["per_user"], record["contender"]))
     made = [Cell(part, *key, Rounds(rounds)) for key, rounds in found.items()]
@@ -38,7 +38,7 @@ def cells(records: Iterable[Record], part: str) -> list[Cell]:
 
 
 def tables(records: Sequence[Record]) -> str:
-    """All results as Markdown tables."""
+    """Return all results as Markdown tables."""
     parts = []
     for part, table in TABLES.items():
         found = cells(records, part)
@@ -48,7 +48,7 @@ def tables(records: Sequence[Record]) -> str:
 
 
 def _table(title: str, columns: dict[str, Callable[[Cell, Cell], str]], found: Sequence[Cell], of_data: str) -> str:
-    """A line a cell; each column is made of the cell and of the first one with the same history."""
+    """Make a table with one row per cell; a column is a function of the cell and the first one of the same length."""
     rounds = len(found[0].rounds.records)
     lines = [f"### {title}", "", f"{of_data}; {rounds} round(s).", "", f"| {' | '.join(columns)} |"]
     lines.append("|---" + "|---:" * (len(columns) - 1) + "|")
@@ -85,7 +85,7 @@ def _figure(name: str, pattern: str = "{:,.0f}") -> Callable[[Cell, Cell], str]:
 
 
 def _wait(cell: Cell, first: Cell) -> str:
-    """Of the fastest epoch, whose seconds count."""
+    """Return the share of the fastest epoch, whose seconds are reported, spent waiting for data."""
     shares = [
         found["data_wait_share"][found["epoch_seconds"].index(found["seconds"])]
         for found in cell.rounds.ended
@@ -178,7 +178,7 @@ TABLES: dict[str, Callable[[Sequence[Cell]], str]] = {
 
 
 def write(records: Sequence[Record], docs: Path) -> None:
-    """Training's part of docs/benchmarks.md, and the picture; other parts of the page stay."""
+    """Write training's part of docs/benchmarks.md and its picture; other parts of the page are not changed."""
     _plot(cells(records, "history"), docs / "images/bench_train_history.png")
     newest = max(records, key=lambda record: record["run"])
     text = TEXT.read_text(encoding="utf-8").format(tables=tables(records), **newest)
@@ -186,7 +186,7 @@ def write(records: Sequence[Record], docs: Path) -> None:
 
 
 def _plot(found: Sequence[Cell], path: Path) -> None:
-    """Seconds against the length of history, a line a contender."""
+    """Plot seconds against the length of history, one line per contender."""
     lines = {
         contender: [
             (cell.per_user, seconds)
@@ -200,7 +200,7 @@ def _plot(found: Sequence[Cell], path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("docs/benchmarks/train.jsonl"), help="JSON lines")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the page and its images")

@@ -1,8 +1,8 @@
-"""Examples in any number, quickly: rows of the examples table with a label that can be learned.
+"""Fast generator of random examples: rows of the examples table with a label that can be learned.
 
-Users differ in activity, visit some of their merchants often, and have more merchants the more they pay.
-A user's risk, which decides the label, shows in three places: how much is paid at risky merchants, whether the
-user's most visited merchant is paid more in the last 60 days, and how late in the day everything is paid.
+Users differ in activity, visit some of their merchants often, and have more merchants the more payments they make.
+A user's risk, which determines the label's probability, affects three things: the number of payments in risky
+categories, the amounts of the last 60 days at the most visited merchant, and the time of day of all payments.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shape:
-    """What is drawn.
+    """The size and seed of random examples.
 
     Attributes:
-        users: how many.
-        per_user: median payments a user in the fold's window.
-        seed: of the draw.
+        users: number of users.
+        per_user: median payments per user in the fold's window.
+        seed: of the random generator.
     """
 
     users: int
@@ -52,7 +52,7 @@ class Shape:
 
 
 def draw(shape: Shape, fold: FoldConfig) -> pa.Table:
-    """Rows of the examples table with the columns that training reads, and user_id and split."""
+    """Generate rows of the examples table, with user_id, as_of, LIST_COLUMNS and label."""
     rng = np.random.default_rng((11, shape.seed, shape.per_user))
     risk = rng.standard_normal(shape.users)
     label = (rng.random(shape.users) < 1 / (1 + np.exp(1.5 - 2.0 * risk))).astype(np.int32)
@@ -60,7 +60,7 @@ def draw(shape: Shape, fold: FoldConfig) -> pa.Table:
     user = np.repeat(np.arange(shape.users), counts)
     favourite = _favourites(rng, len(user), shape.merchants)
     days_before = _days_before(rng, risk[user], fold.window_days)
-    # Merchants in order within a user, payments in order of time within a merchant.
+    # Sorted by user, merchant and time.
     order = np.lexsort((-days_before, favourite, user))
     user, favourite, days_before = user[order], favourite[order], days_before[order]
     merchant = (user * 7_919 + favourite * 104_729 + shape.seed) % MERCHANTS
@@ -97,20 +97,20 @@ def draw(shape: Shape, fold: FoldConfig) -> pa.Table:
 
 
 def write(table: pa.Table, path: Path, row_group_users: int) -> str:
-    """One file as Spark writes it: Snappy, dictionaries, row groups of so many users."""
+    """Write one Parquet file as Spark does, with Snappy, dictionaries and row groups; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, row_group_size=row_group_users, compression="snappy", store_schema=False)
     return str(path)
 
 
 def _favourites(rng: np.random.Generator, payments: int, merchants: int) -> Ints:
-    """Which of a user's merchants is paid: the first about a tenth of the time, later ones less and less."""
+    """Draw the merchant of each payment by a power law: the first gets about a tenth of them, later ones fewer."""
     share = np.cumsum(np.arange(1, merchants + 1) ** -0.8)
     return np.searchsorted(share / share[-1], rng.random(payments)).astype(np.int64)
 
 
 def _days_before(rng: np.random.Generator, risk: Floats, window_days: int) -> Floats:
-    """Days before as_of, more than 0; the riskier, the later in the day."""
+    """Draw each payment's days before as_of, more than 0; with higher risk it is later in the day."""
     days = rng.integers(0, window_days, len(risk))
     hour = np.clip(rng.normal(14.0 + 0.5 * risk, 4.0), 0.01, 23.99)
     return days + 1.0 - hour / 24.0

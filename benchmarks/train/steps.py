@@ -1,4 +1,4 @@
-"""Training steps on batches that are in memory: what the network alone costs."""
+"""Training steps on batches in memory: the time of the network alone, without reading."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from lbsf.folds.views import View
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 
-# Two sums of some hundred float32 numbers in another order.
+# Packed and padded networks add some hundred float32 numbers in different orders.
 TOLERANCE = 1e-5
 SEED = 7
 Batches = list[tuple[Any, Tensor]]
 
 
 def folds_of(files: tuple[str, ...], users: int) -> PackedFolds:
-    """The first users of some files, packed."""
+    """Read the first `users` users of some files, packed."""
     parts = [PackedFolds.from_arrow(pq.read_table(path, partitioning=None)) for path in files]
     return PackedFolds.concat(parts).take(np.arange(users))
 
 
 def packed_batches(packed: PackedFolds, batch_users: int, view: View) -> list[FoldBatch]:
-    """The users in their order, cut into whole batches."""
+    """Split the users, in their order, into full batches."""
     starts = range(0, len(packed) - batch_users + 1, batch_users)
     return [FoldBatch.from_packed(view.of(packed.take(np.arange(s, s + batch_users)))) for s in starts]
 
 
 def network_and_batches(name: str, packed: PackedFolds, batch_users: int) -> tuple[nn.Module, Batches]:
-    """A network with fresh weights, and the users as it reads them.
+    """Build a newly initialised network, and the batches that it reads.
 
     Args:
         name: lbsf, padded or transformer.
-        packed: users.
-        batch_users: how many in a batch.
+        packed: folds of the users.
+        batch_users: users per batch.
 
     Raises:
-        AssertionError: the padded network's result is another than LBSF's.
+        AssertionError: the padded network's result differs from LBSF's.
     """
     config = load_config("conf/base.yaml")
     torch.manual_seed(SEED)
@@ -56,7 +56,7 @@ def network_and_batches(name: str, packed: PackedFolds, batch_users: int) -> tup
     if unfolded:
         from lbsf.baselines.sequences import SequenceNetwork
 
-        # As many layers as LBSF has relational ones, of the same width and heads.
+        # It has as many layers as LBSF has relational ones, with the same width and heads.
         return SequenceNetwork("transformer", config.model, config.fold), list(zip(batches, labels, strict=True))
     network = LBSF(config.model, config.fold)
     if name == "lbsf":
@@ -67,21 +67,25 @@ def network_and_batches(name: str, packed: PackedFolds, batch_users: int) -> tup
 
 
 def require_equal(padded: PaddedLBSF, batch: FoldBatch) -> None:
-    """Raises AssertionError unless the padded network's logits and gradients are LBSF's own."""
+    """Check that the padded network's logits and gradients equal LBSF's.
+
+    Raises:
+        AssertionError: they differ by more than TOLERANCE.
+    """
     results: list[list[Tensor]] = []
     padded.eval()
     for network, shown in ((padded.model, batch), (padded, pad(batch))):
         logits = network(shown)
         gradients = torch.autograd.grad(logits.square().sum(), list(padded.parameters()))
         results.append([logits.detach(), *gradients])
-    # Some gradients are 0 but for rounding: of a bias before a softmax, say.
+    # Some gradients, such as that of a bias before a softmax, are 0 except for rounding.
     rounding = TOLERANCE * max(float(one.abs().max()) for one in results[0])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=TOLERANCE, atol=rounding)
 
 
 def stepper(network: nn.Module) -> Callable[[Any, Tensor], None]:
-    """One training step as lbsf.training takes it, without other ranks."""
+    """Return a function that does one training step as lbsf.training does, without other ranks."""
     training = load_config("conf/base.yaml").training
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     network.train()
@@ -97,7 +101,7 @@ def stepper(network: nn.Module) -> Callable[[Any, Tensor], None]:
 
 
 def timed_steps(name: str, packed: PackedFolds, batch_users: int) -> dict[str, float]:
-    """One pass over the users; the clock starts after a first step."""
+    """Time one pass over the users, after a first, untimed step."""
     network, batches = network_and_batches(name, packed, batch_users)
     step = stepper(network)
     step(*batches[0])

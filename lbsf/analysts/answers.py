@@ -1,4 +1,4 @@
-"""The analysts' queries, answered, as text and as the generated parts of docs/analysts.md."""
+"""Answers to the analysts' queries, as text and as the generated parts of docs/analysts.md."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pyspark.sql import SparkSession
 from lbsf.analysts.queries import Query
 from lbsf.analysts.views import View, read_by
 
-# Rows and characters of a cell that an answer shows.
+# An answer shows at most this many rows, and characters of a cell.
 ROWS, CHARACTERS = 10, 60
 
 
 class Answer(NamedTuple):
-    """What a query gave.
+    """The answer to a query.
 
     Attributes:
         query: the question and its SQL.
-        text: the rows as a table of text, or why there are none.
+        text: the rows as a text table, or why there are none.
     """
 
     query: Query
@@ -26,12 +26,12 @@ class Answer(NamedTuple):
 
 
 def answer(spark: SparkSession, query: Query, left_out: dict[str, str]) -> Answer:
-    """Runs one query.
+    """Run one query.
 
     Args:
         spark: a session whose current database has the views.
-        query: what to run.
-        left_out: views that are missing, each with the table that it misses, as publish returns them.
+        query: the query to run.
+        left_out: views that could not be created -> the table that is missing, as returned by `publish`.
     """
     for view in read_by(query.sql, list(left_out)):
         return Answer(query, f"no answer: table {left_out[view]} has not been written")
@@ -41,7 +41,7 @@ def answer(spark: SparkSession, query: Query, left_out: dict[str, str]) -> Answe
 
 
 def as_markdown(answers: list[Answer]) -> str:
-    """Each question as a heading, with its SQL and its answer."""
+    """Format answers as Markdown: each question as a heading, then its SQL and its answer."""
     sections = [
         f"### {number}. {query.title}\n\n```sql\n{query.sql}\n```\n\n```text\n{text}\n```\n"
         for number, (query, text) in enumerate(answers, 1)
@@ -50,7 +50,7 @@ def as_markdown(answers: list[Answer]) -> str:
 
 
 def describe(views: list[View]) -> str:
-    """The views and their columns as Markdown."""
+    """Describe the views and their columns in Markdown."""
     sections = []
     for view in views:
         rows = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in view.columns.items())
@@ -62,10 +62,10 @@ def describe(views: list[View]) -> str:
 
 
 def with_part(document: str, part: str, text: str) -> str:
-    """The document with the text between its markers `<!-- part: begin -->` and `<!-- part: end -->` replaced.
+    """Replace the text between a document's markers `<!-- part: begin -->` and `<!-- part: end -->`.
 
     Raises:
-        ValueError: it has no such markers.
+        ValueError: the document has no such markers.
     """
     head, begin, rest = document.partition(f"<!-- {part}: begin -->\n")
     _, end, tail = rest.partition(f"<!-- {part}: end -->")
@@ -82,7 +82,7 @@ def _cell(value: object) -> str:
 
 
 def _table(cells: list[list[str]]) -> str:
-    """Rows of cells, the first the headings, set in columns."""
+    """Align rows of cells in columns; the first row holds the headings."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))

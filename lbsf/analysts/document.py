@@ -14,7 +14,7 @@ from lbsf.analysts.views import load_views
 
 
 def main(argv: Sequence[str]) -> int:
-    """Replaces the document's part `views`."""
+    """Replace the document's part `views`; return the exit code."""
     if len(argv) != 2:
         print("usage: python -m lbsf.analysts.document FOLDER FILE", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""The questions that analysts ask of the score table, as files of SQL."""
+"""The analysts' questions about the scores, read from SQL files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Query(NamedTuple):
 
 
 def load_queries(folder: Path) -> list[Query]:
-    """Reads every `*.sql` file of a folder, in order of name.
+    """Read every `*.sql` file of a folder, in order of name.
 
-    A file's first line is a comment that states the question; the rest is one statement over the
+    The first line of a file is a comment with the question; the rest is one statement over the
     tables and the analysts' views.
 
     Raises:
-        InputError: the folder has no such file, or a file does not begin with a comment.
+        InputError: the folder has no `*.sql` file, or a file does not begin with a comment.
     """
     files = sorted(folder.glob("*.sql"))
     if not files:

@@ -1,4 +1,4 @@
-"""Views over the tables: files of SQL, made known to a Spark session or to a catalog by name."""
+"""Views over the tables, read from SQL files and created in a Spark session or a catalog."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lbsf.errors import InputError
 from lbsf.schemas import ALL_TABLES, SYNTHETIC_TRUTH
 from lbsf.tables import Warehouse
 
-# Where storage.database is null: a database of the session's own catalog, which is in memory and ends with it.
+# The database used if storage.database is null. It is in the session's in-memory catalog and ends with the session.
 LOCAL_DATABASE = "lbsf"
-# What analysts see. The simulator's truth is for benchmarks alone.
+# The tables that analysts see. The simulator's true probabilities are for benchmarks only.
 SHOWN_TABLES = tuple(table for table in ALL_TABLES if table is not SYNTHETIC_TRUTH)
 
 _NAME = re.compile(r"[a-z_]+")
@@ -26,8 +26,8 @@ class View(NamedTuple):
     Attributes:
         name: of the view and its file.
         purpose: what it shows, in a sentence.
-        columns: what each column means, by name, in the order of the SELECT.
-        sql: one SELECT over tables by their plain names.
+        columns: name -> meaning, in the order of the SELECT.
+        sql: one SELECT over tables by their unqualified names.
     """
 
     name: str
@@ -37,18 +37,18 @@ class View(NamedTuple):
 
     @property
     def tables(self) -> list[str]:
-        """Names of the tables that it reads."""
+        """Return the names of the tables that the view reads."""
         return read_by(self.sql, [table.name for table in SHOWN_TABLES])
 
 
 def load_views(folder: Path) -> list[View]:
-    """Reads every `*.sql` file of a folder, in order of name.
+    """Read every `*.sql` file of a folder, in order of name.
 
-    A file's first line is a comment that says what the view shows; lines `-- column: meaning` follow, one for each
-    column in order; the rest is one SELECT.
+    The first line of a file is a comment that says what the view shows. Lines `-- column: meaning` follow, one for each
+    column in order. The rest is one SELECT.
 
     Raises:
-        InputError: the folder has no such file, or a file has another form or a name that is no view's.
+        InputError: the folder has no `*.sql` file, or a file has another form or an invalid name.
     """
     files = sorted(folder.glob("*.sql"))
     if not files:
@@ -57,7 +57,7 @@ def load_views(folder: Path) -> list[View]:
 
 
 def read_by(sql: str, names: list[str]) -> list[str]:
-    """Those of `names` that stand behind a FROM or a JOIN, in the order of `names`.
+    """Return those of `names` that follow a FROM or a JOIN, in the order of `names`.
 
     >>> read_by("SELECT users FROM scores JOIN labels", ["labels", "scores", "users"])
     ['labels', 'scores']
@@ -67,37 +67,37 @@ def read_by(sql: str, names: list[str]) -> list[str]:
 
 
 def publish(warehouse: Warehouse, views: list[View]) -> dict[str, str]:
-    """Makes the tables that exist and the views over them known by name; their database is the session's from then on.
+    """Make the existing tables and the views over them available by name, and make their database the current one.
 
-    With `storage.database` the tables are registered there and views created or replaced beside them. Without, both
-    stand as views in `lbsf` of the session's own catalog: no statement by name can change a table through them.
-    A view that reads a missing table is left out; one from before is dropped.
+    With `storage.database`, the tables are registered there, and the views are created or replaced beside them.
+    Without it, both are created as views in the database `lbsf` of the session's own catalog, through which no
+    statement can change a table. A view that reads a missing table is left out, and dropped if it exists.
 
     Args:
         warehouse: the tables.
-        views: as load_views gives them.
+        views: as returned by `load_views`.
 
     Returns:
-        The views left out, each with the first table that it misses.
+        The views left out -> the first table that is missing.
 
     Raises:
-        InputError: a view's columns are not those that its file describes, or its name is a table's.
+        InputError: a view's columns differ from those that its file describes.
     """
     spark = warehouse.spark
-    there = [table for table in SHOWN_TABLES if warehouse.exists(table)]
+    existing = [table for table in SHOWN_TABLES if warehouse.exists(table)]
     database = warehouse.storage.database or LOCAL_DATABASE
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {database}")
     spark.sql(f"USE {database}")
     for table in SHOWN_TABLES:
         if warehouse.storage.database is not None:
-            if table in there:
+            if table in existing:
                 warehouse.register(table)
-        elif table in there:
+        elif table in existing:
             location = warehouse.location(table).replace("`", "``")
             _create(warehouse, table.name, table.purpose, f"TABLE delta.`{location}`")
         else:
             spark.sql(f"DROP VIEW IF EXISTS {table.name}")
-    names = {table.name for table in there}
+    names = {table.name for table in existing}
     left_out = {}
     for view in views:
         missing = [table for table in view.tables if table not in names]
@@ -111,7 +111,7 @@ def publish(warehouse: Warehouse, views: list[View]) -> dict[str, str]:
 
 def _read(file: Path) -> View:
     if not _NAME.fullmatch(file.stem) or file.stem in {table.name for table in ALL_TABLES}:
-        raise InputError(f"{file}: a view's name has lower-case letters and _ alone, and is no table's")
+        raise InputError(f"{file}: a view's name consists of lower-case letters and _, and must not be a table's")
     first, *lines = file.read_text(encoding="utf-8").splitlines()
     columns = {}
     while lines and (described := _COLUMN.fullmatch(lines[0])):
@@ -136,6 +136,6 @@ def _create(warehouse: Warehouse, what: str, purpose: str, sql: str) -> None:
 
 
 def _literal(text: str) -> str:
-    """Text as SQL."""
+    """Quote a text as an SQL literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

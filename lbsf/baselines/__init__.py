@@ -1,1 +1,1 @@
-"""What LBSF is measured against: gradient boosting on plain aggregates of the same folds."""
+"""Baselines: LightGBM on aggregates of the folds, sequence models on unfolded payments, and both with LBSF."""

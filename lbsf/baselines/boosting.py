@@ -1,4 +1,4 @@
-"""LightGBM on plain aggregates: the figure that a sequence model has to beat, and a teacher of it."""
+"""LightGBM on hand-made aggregates: the baseline that a sequence model has to beat, and its teacher."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ SETTINGS = {
     "verbose": -1,
 }
 
-# Trees of one split each, which add up aggregates by themselves, or trees that combine them: where labels are few
-# the first are often better. Both are grown, and the validation split chooses, as it does between networks' rates.
+# Stumps, whose sum is additive in the features, or deeper trees with interactions: with few labels the stumps are
+# often better. Both are trained, and the one with the better validation AUC is kept.
 SHAPES: tuple[dict[str, float], ...] = (
     {"num_leaves": 2, "learning_rate": 0.1},
     {"num_leaves": 15, "learning_rate": 0.03},
@@ -49,9 +49,9 @@ class BoostingModel:
     """A trained baseline.
 
     Attributes:
-        booster: LightGBM's trees of the better shape, up to the best validation round.
-        vocabulary: buckets whose aggregates the trees read.
-        features: the columns' names, in order.
+        booster: LightGBM's trees of the better shape, with the best validation round.
+        vocabulary: the buckets that have features of their own.
+        features: the features' names, in order.
     """
 
     booster: lgb.Booster
@@ -60,7 +60,7 @@ class BoostingModel:
 
 
 def train_boosting(train: Sequence[PackedFolds], validation: Sequence[PackedFolds], seed: int) -> BoostingModel:
-    """Trains on labelled folds, once with each of SHAPES; stops where the validation AUC no longer rises.
+    """Train on labelled folds with each of SHAPES, with early stopping on the validation AUC; return the better model.
 
     The same folds and seed give the same trees: LightGBM runs in its deterministic mode.
 
@@ -86,24 +86,24 @@ def train_boosting(train: Sequence[PackedFolds], validation: Sequence[PackedFold
 
 
 def log_odds(model: BoostingModel, folds: Sequence[PackedFolds]) -> Floats:
-    """Log odds of default of all users of all parts, (n,)."""
+    """Return the log-odds of default of all users of all parts, (n,)."""
     features, _ = _features(folds, model.vocabulary)
     rounds = model.booster.best_iteration
     return np.asarray(model.booster.predict(features, num_iteration=rounds, raw_score=True), np.float64)
 
 
 def predict(model: BoostingModel, folds: Sequence[PackedFolds]) -> Floats:
-    """Probabilities of default of all users of all parts, (n,)."""
+    """Return the probabilities of default of all users of all parts, (n,)."""
     return np.asarray(expit(log_odds(model, folds)), np.float64)
 
 
 def boosting_of(files: Mapping[str, Sequence[str]], seed: int, view: View = WHOLE) -> BoostingModel:
-    """Trains on the split `train`, and stops by the split `validation`.
+    """Train on the split `train`, with early stopping on the split `validation`.
 
     Args:
         files: split -> Parquet files of the examples table.
         seed: of LightGBM's sampling.
-        view: what the trees are shown of each fold.
+        view: the part of each fold that the features are computed from.
     """
     train, validation = (list(read_folds(files[split], view)) for split in ("train", "validation"))
     return train_boosting(train, validation, seed)
@@ -112,11 +112,11 @@ def boosting_of(files: Mapping[str, Sequence[str]], seed: int, view: View = WHOL
 def probabilities_by_split(
     files: Mapping[str, Sequence[str]], seed: int, view: View = WHOLE
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Trains as `boosting_of`, and scores every split.
+    """Train as `boosting_of` does, and score every split.
 
     Returns:
-        split -> labels (n,) and probabilities (n,), rows in the files' order. Those of `train` are of users that the
-        trees were grown on: to learn from, not to measure by.
+        split -> labels (n,) and probabilities (n,), rows in the files' order. The trees were fitted to the users of
+        `train`: use their probabilities as a teacher's, not to measure quality.
     """
     model = boosting_of(files, seed, view)
     found = {}
@@ -129,7 +129,7 @@ def probabilities_by_split(
 
 
 def read_folds(paths: Sequence[str], view: View = WHOLE) -> Iterator[PackedFolds]:
-    """Labelled folds of Parquet files of the examples table, in their order, as the view shows them."""
+    """Read labelled folds from Parquet files of the examples table, in their order, reduced to the view."""
     for path in paths:
         with reading(path):
             for rows in open_parquet(path).iter_batches(columns=["as_of", *LIST_COLUMNS, "label"]):
@@ -142,7 +142,11 @@ def _features(folds: Sequence[PackedFolds], vocabulary: Vocabulary) -> tuple[npt
 
 
 def labels_of(folds: Sequence[PackedFolds]) -> Floats:
-    """Labels of all users of all parts, (n,). Raises InputError where there are none."""
+    """Return the labels of all users of all parts, (n,).
+
+    Raises:
+        InputError: a part has no labels.
+    """
     labels = [part.label for part in folds if part.label is not None]
     if len(labels) != len(folds) or not labels:
         raise InputError("the baseline needs folds with labels: build the examples first")

@@ -1,13 +1,12 @@
-"""Gradient boosting and a network together: whether each knows what the other does not.
+"""Gradient boosting combined with a network (stacking): whether each predicts something that the other does not.
 
-The network was trained on the training users, so its vectors and logits tell those users' labels far better than
-those of anybody new: trees that are fitted to them on the same users would learn to trust the network where it only
-remembers. Vectors of training users that are fair need as many networks as folds of a cross-fit. So the trees see
-the training users and aggregates alone, and what weighs the trees against the network is fitted on the validation
-users, whose labels neither was fitted to. Both chose when to stop there, one number each.
+The network was fitted to the labels of the training users, so its outputs overfit there: trees that read them on
+the same users would trust them too much. Unbiased outputs would need cross-fitting, one network for each fold. The
+trees are therefore trained on aggregates only, and the combination is fitted on the validation users, to whose
+labels neither model was fitted. Both used them only to choose when to stop, one number each.
 
-Validation users are few and a vector is long: the weighing is a logistic regression with a penalty that is
-cross-validated, not a second set of trees.
+Validation users are few and the network's vector is long. The combination is therefore a logistic regression with a
+cross-validated penalty, not a second set of trees.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ LEAST_OF_A_CLASS = 2 * FOLDS
 
 @dataclass(frozen=True)
 class Fusion:
-    """How trees and a network are weighed.
+    """The fitted combination of trees and a network: log-odds = ((inputs - mean) / scale) @ weights + intercept.
 
     Attributes:
-        mean, scale: (1 + k,) what the inputs are brought to a common scale by.
-        weights: (1 + k,) of the scaled trees' log odds and representation.
-        intercept: added to their sum, which is the log odds of default.
+        mean, scale: (1 + k,) standardise the inputs.
+        weights: (1 + k,) of the trees' log-odds and of the network's k outputs.
+        intercept: of the log-odds of default.
     """
 
     mean: Floats
@@ -43,23 +42,28 @@ class Fusion:
     intercept: float
 
     def probabilities(self, trees: Floats, network: Floats) -> Floats:
-        """Probabilities of default of users of whom trees say (n,) log odds and a network (n, k), (n,)."""
+        """Return the probabilities of default, (n,).
+
+        Args:
+            trees: (n,) log-odds of the trees.
+            network: (n, k) outputs of the network for the same users.
+        """
         inputs = (_inputs(trees, network) - self.mean) / self.scale
         return np.asarray(expit(inputs @ self.weights + self.intercept), np.float64)
 
 
 def weigh(trees: Floats, network: Floats, label: Floats, seed: int) -> Fusion:
-    """Weighs trees against a network on the validation users.
+    """Fit the combination of trees and a network on the validation users.
 
     Args:
-        trees: (n,) their log odds of default of users that they were not grown on.
-        network: (n, k) what the network, in evaluation mode, makes of the same users: k = 1 for its logit,
+        trees: (n,) the trees' log-odds of default for users that they were not trained on.
+        network: (n, k) the network's outputs for the same users, in evaluation mode: k = 1 for its logit,
             LBSF.features for its user vector.
-        label: (n,) of the users.
+        label: (n,) 0 or 1.
         seed: of the folds of the penalty's cross-validation.
 
     Raises:
-        InputError: the users have too few of a class.
+        InputError: there are too few users of a class.
     """
     fewest = int(min(label.sum(), len(label) - label.sum()))
     if fewest < LEAST_OF_A_CLASS:
@@ -69,7 +73,7 @@ def weigh(trees: Floats, network: Floats, label: Floats, seed: int) -> Fusion:
         )
     inputs = _inputs(trees, network)
     spread = inputs.std(axis=0)
-    # A vector of k features weighs, to the penalty, as much as the trees' one number.
+    # Scaled so that the penalty treats the network's k outputs together like the trees' single one.
     group = np.sqrt([1, *[inputs.shape[1] - 1] * (inputs.shape[1] - 1)])
     mean, scale = inputs.mean(axis=0), np.where(spread > 0, spread, 1.0) * group
     search = GridSearchCV(
@@ -83,5 +87,5 @@ def weigh(trees: Floats, network: Floats, label: Floats, seed: int) -> Fusion:
 
 
 def _inputs(trees: Floats, network: Floats) -> Floats:
-    """(n, 1 + k) float64: the trees' log odds, then the representation."""
+    """Concatenate the trees' log-odds and the network's outputs: (n, 1 + k) float64."""
     return np.concatenate([trees[:, None], network], axis=1)

@@ -1,29 +1,29 @@
-"""Sequence models over the same payment encoding, not folded by merchant: one chronological sequence a user.
+"""Baseline sequence models: they read each user's payments as one chronological sequence, not folded by merchant.
 
-All have LBSF's payment encoding, width, heads and head, and as many layers as LBSF has relational ones; they
-differ in how payments look at each other. Attention and mixing stand in the same pre-norm layers.
+All use LBSF's payment encoding, width, heads and head, and as many layers as LBSF has relational layers. They
+differ in how payments interact. Attention and other mixing sit in the same pre-norm layers.
 
 - gru: recurrent (torch.nn.GRU), over padded sequences: on a CPU, the backward pass over packed ones is quadratic in
   their length.
-- transformer: full attention; LBSF's own relational layer.
-- longformer: attention within a window, and to and from the user's vector (Beltagy et al. 2020).
-- reformer: attention among payments that hash alike (Kitaev et al. 2020). Its reversible layers are left out:
-  they trade time for memory and seed torch's random numbers anew, so that a run could not be repeated.
+- transformer: full attention, in LBSF's own relational layers.
+- longformer: attention within a window, and to and from the user vector (Beltagy et al. 2020).
+- reformer: attention among payments with equal hashes (Kitaev et al. 2020). Its reversible layers are left out:
+  they trade time for memory and reseed torch's random generator, so that a run could not be reproduced.
 - fnet: a Fourier transform instead of attention (Lee-Thorp et al. 2021).
-- mamba2: a selective state space, in chunks (Dao and Gu 2024).
+- mamba2: a selective state space model, computed in chunks (Dao and Gu 2024).
 
-Positions have no embedding of their own: each payment's encoding says when it was.
+There are no position embeddings: each payment's encoding contains its time.
 
-A user's score depends on the user's own payments alone. Reformer and fnet see padding, so their users are padded
-to a length that follows from their own number of payments. Reformer's hashing is the same for all batches; where a
-payment lies on a bucket's border, the rounding of a batch of another size can move it across.
+A user's score depends on the user's own payments only. Padding affects the output of reformer and fnet, so the
+padded length of a user depends on the user's own number of payments only. Reformer's hash planes are the same in all
+batches; a payment near the border of a bucket can still change buckets with the rounding of another batch size.
 
-Left out, of what the `transformers` library has:
+Models of the `transformers` library that are left out:
 
 - mamba: without its CUDA kernels the backward pass of its scan is quadratic in the length.
-- informer: draws keys at random also in evaluation, and reads whole arrays with their padding.
-- nystromformer: its landmarks are means over padding too, and its inverse is scaled by the batch's largest value.
-- big_bird: the first short batch turns it to full attention for good.
+- informer: samples keys at random in evaluation too, and reads the padding.
+- nystromformer: its landmarks average over the padding, and its inverse is scaled by the batch's largest value.
+- big_bird: after the first short batch it uses full attention permanently.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from lbsf.models.lbsf import RiskHead
 from lbsf.models.relations import RelationalLayer
 from lbsf.models.segments import length_buckets, pad_segments, restore_order, segment_ids, segment_sum
 
-# A user's most recent payments that are read; very few users have more in half a year.
+# Only a user's most recent payments are read, at most this many; very few users have more in half a year.
 LONGEST = 4096
-# Payments that local attention sees on each side, that hash together, or that a scan takes at once.
+# Half of longformer's attention window, and the chunk length of reformer and mamba2, in payments.
 CHUNK = 64
 HASH_BUCKETS = 32
 HASH_SEED = 1
 STATE_SIZE = 32
-# Brings the sum over a usual number of payments to the size of their mean.
+# Divides the sum over payments, to bring it to the scale of their mean for a typical number of payments.
 PAYMENTS_SCALE = 512.0
 
 
 class SequenceNetwork(nn.Module):
-    """Unfolded payments in, one logit of default a user out.
+    """A network that reads unfolded payments and returns one logit of default per user.
 
-    A learned user vector stands in front of each user's payments, so a user without payments has a
+    A learned user vector is prepended to each user's payments, so that a user without payments has a
     defined score.
 
     Raises:
@@ -77,10 +77,10 @@ class SequenceNetwork(nn.Module):
         self.head = RiskHead(3 * width, model)
 
     def forward(self, batch: FoldBatch) -> Tensor:
-        """Logits of default, (n,).
+        """Return the logits of default, (n,).
 
         Args:
-            batch: folds as View(unfolded=True) shows them, at most one merchant a user.
+            batch: unfolded folds, as View(unfolded=True) returns them: at most one merchant per user.
 
         Raises:
             InputError: a user has several merchants.
@@ -98,32 +98,47 @@ class SequenceNetwork(nn.Module):
         return logits
 
     def _user_vectors(self, payments: Tensor, present: Tensor) -> Tensor:
-        """(n, K, width) payments and (n, K) bool -> (n, 3 * width): user or last vector, mean and sum."""
+        """Summarise each user's sequence.
+
+        Args:
+            payments: (n, K, width), padded.
+            present: (n, K) bool, False in the padding.
+
+        Returns:
+            (n, 3 * width): the user vector's output (the last payment's if causal), and the payments' mean and sum.
+        """
         n, length, _ = payments.shape
         padding = -(1 + length) % self.backbone.multiple
         sequence = torch.cat([self.user.expand(n, 1, -1), payments * present[:, :, None]], dim=1)
-        there = F.pad(F.pad(present, (1, 0), value=True), (0, padding))
-        out = self.backbone(F.pad(sequence, (0, 0, 0, padding)), there)
+        mask = F.pad(F.pad(present, (1, 0), value=True), (0, padding))
+        out = self.backbone(F.pad(sequence, (0, 0, 0, padding)), mask)
         paid = out[:, 1 : 1 + length] * present[:, :, None]
         total, count = paid.sum(1), present.sum(1)
-        # What reads forwards only has seen everything at the last payment.
+        # A causal backbone has seen all payments only at the last one.
         summary = out[torch.arange(n, device=out.device), count] if self.backbone.causal else out[:, 0]
         return torch.cat([summary, total / count.clamp(min=1)[:, None], total / PAYMENTS_SCALE], dim=1)
 
 
 class Backbone(nn.Module):
-    """(n, L, width) sequences and (n, L) bool, where they are -> (n, L, width).
+    """A module from (n, L, width) vectors and an (n, L) bool mask, False in the padding, to (n, L, width) vectors.
 
     Attributes:
-        multiple: L is a multiple of it.
-        causal: an element sees what stands before it, not what comes after.
+        multiple: L is padded to a multiple of this.
+        causal: an element depends on the elements before it only.
     """
 
     multiple = 1
     causal = False
 
     def groups(self, lengths: Tensor) -> tuple[Tensor, ...]:
-        """The positions of (n,) users by their payments, in groups that are padded together."""
+        """Group users that are padded together.
+
+        Args:
+            lengths: (n,) int64, payments of each user.
+
+        Returns:
+            The positions of each group's users.
+        """
         return length_buckets(lengths)
 
 
@@ -137,7 +152,7 @@ class _Recurrent(Backbone):
         self.gru = nn.GRU(model.width, model.width, depth, batch_first=True, dropout=dropout)
 
     def groups(self, lengths: Tensor) -> tuple[Tensor, ...]:
-        # It goes step by step, all users at once: a step costs little more for many users, and groups are more steps.
+        # One group of all users: a GRU's time depends on the number of steps, hardly on the users in each step.
         return (torch.arange(len(lengths), device=lengths.device),)
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
@@ -146,7 +161,7 @@ class _Recurrent(Backbone):
 
 
 class _Layers(Backbone):
-    """Layers of one kind, one after the other."""
+    """A stack of layers of one kind."""
 
     def __init__(self, layer: Callable[[ModelConfig], nn.Module], model: ModelConfig):
         super().__init__()
@@ -162,8 +177,8 @@ class _WindowLayers(_Layers):
     multiple = 2 * CHUNK
 
 
-class _PaddedAlike(_Layers):
-    """For layers that padding shows through: a user's padding follows from its own length."""
+class _PaddingSensitiveLayers(_Layers):
+    """Layers whose output depends on the padding: a user's padded length depends on its own length only."""
 
     multiple = CHUNK
 
@@ -194,7 +209,7 @@ class _StateSpace(Backbone):
             use_cache=False,
         )
         self.mamba = Mamba2Model(config)
-        # Of words; payments bring their own.
+        # The word embeddings are not needed: payments are encoded already.
         self.mamba.set_input_embeddings(None)  # type: ignore[no-untyped-call]
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
@@ -203,7 +218,7 @@ class _StateSpace(Backbone):
 
 
 class _MixingLayer(nn.Module):
-    """LBSF's relational layer with another way to mix the vectors in the place of attention."""
+    """LBSF's relational layer with another mixing module in place of its attention."""
 
     def __init__(self, mixing: nn.Module, model: ModelConfig):
         super().__init__()
@@ -237,7 +252,7 @@ class _WindowAttention(nn.Module):
         self.out = nn.Linear(model.width, model.width)
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
-        # Its own code: below 0 nobody looks, at 0 the neighbours do, above 0 all do.
+        # Longformer's mask: negative is padding, 0 is local attention, positive is global attention (the user vector).
         mask = torch.where(present, 0.0, -10_000.0)
         mask[:, 0] = 10_000.0
         mixed = self.attention(
@@ -271,8 +286,8 @@ class _HashedAttention(nn.Module):
         self.out = nn.Linear(model.width, model.width)
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
-        # The library seeds torch's one generator to draw the hash's planes: what was there is put back, for the
-        # dropout behind it. Dropout of the attention itself would be the same at every step, so there is none.
+        # The library reseeds torch's global generator to draw the hash planes; fork_rng restores its state for the
+        # dropout that follows. Dropout within the attention would be the same at every step, so it is 0.
         devices = [vectors.device] if vectors.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             mixed = self.attention(vectors, attention_mask=present).hidden_states
@@ -291,7 +306,7 @@ def _depth(model: ModelConfig) -> int:
 
 
 def _latest(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """The last LONGEST vectors of each user, of (P, width) vectors and (n,) lengths; and their number."""
+    """Return the last LONGEST of each user's (P, width) vectors, and their (n,) numbers."""
     user = segment_ids(lengths)
     from_last = torch.cumsum(lengths, 0)[user] - torch.arange(len(vectors), device=vectors.device)
     return vectors[from_last <= LONGEST], lengths.clamp(max=LONGEST)
@@ -301,8 +316,8 @@ _BUILDERS: dict[str, Callable[[ModelConfig], Backbone]] = {
     "gru": _Recurrent,
     "transformer": lambda model: _Layers(lambda m: RelationalLayer(m.width, m.heads, m.dropout), model),
     "longformer": lambda model: _WindowLayers(lambda m: _MixingLayer(_WindowAttention(m), m), model),
-    "reformer": lambda model: _PaddedAlike(lambda m: _MixingLayer(_HashedAttention(m), m), model),
-    "fnet": lambda model: _PaddedAlike(lambda m: _MixingLayer(_Fourier(), m), model),
+    "reformer": lambda model: _PaddingSensitiveLayers(lambda m: _MixingLayer(_HashedAttention(m), m), model),
+    "fnet": lambda model: _PaddingSensitiveLayers(lambda m: _MixingLayer(_Fourier(), m), model),
     "mamba2": _StateSpace,
 }
 BACKBONES: tuple[str, ...] = tuple(_BUILDERS)

@@ -1,1 +1,1 @@
-"""How good a model is: metrics, tests of AUC, calibration, segments, reference distributions, the promotion gate."""
+"""Model evaluation: metrics, AUC tests, calibration, segments, reference distributions and the promotion gate."""

@@ -1,4 +1,4 @@
-"""Pictures of how well scores tell defaulters from others."""
+"""Figures of a model's discrimination and calibration."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ mpl.use("Agg")
 
 
 def performance_figures(label: Floats, probability: Floats, title: str) -> dict[str, Figure]:
-    """ROC, KS, precision-recall and calibration curves, cumulative gain, lift, and both classes' scores.
+    """Draw ROC, KS, precision-recall and calibration curves, cumulative gain, lift, and the scores of both classes.
 
     Args:
         label: (n,) 0 or 1, both present.
         probability: (n,) of default.
-        title: stands over each picture.
+        title: of each figure.
     """
     false_positive, true_positive, threshold = roc_curve(label, probability)
     precision, recall, _ = precision_recall_curve(label, probability)
@@ -55,15 +55,15 @@ def performance_figures(label: Floats, probability: Floats, title: str) -> dict[
     axes.plot([0, limit], [0, limit], color="grey", linewidth=0.8, linestyle="--")
     axes.set(xlabel="mean probability", ylabel="default rate", xlim=(0, limit), ylim=(0, limit))
     figures["calibration"] = figure
-    return figures | _found_first(label, probability, title) | {"scores": _scores_by_class(label, probability, title)}
+    return figures | _gain_and_lift(label, probability, title) | {"scores": _scores_by_class(label, probability, title)}
 
 
 def segment_figure(table: pd.DataFrame, title: str) -> Figure:
-    """AUC of each segment with its 95 % limits, beside how many users it has.
+    """Draw the AUC of each segment with its 95 % limits, and its number of users.
 
     Args:
-        table: as lbsf.evaluation.segments.segment_table makes it; beside a champion with champion_auc.
-        title: stands over the picture.
+        table: as returned by lbsf.evaluation.segments.segment_table, optionally with champion_auc.
+        title: of the figure.
     """
     figure = Figure(figsize=(6.5, 1.4 + 0.24 * len(table)), layout="constrained")
     axes = figure.add_subplot()
@@ -82,12 +82,12 @@ def segment_figure(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _found_first(label: Floats, probability: Floats, title: str) -> dict[str, Figure]:
-    """What is found by looking at the riskiest users first: gain, the share of defaults; lift, over chance."""
-    # Users of one probability are looked at together: their order says nothing.
-    values, place = np.unique(-probability, return_inverse=True)
-    users = np.cumsum(np.bincount(place, minlength=len(values))) / len(label)
-    found = np.cumsum(np.bincount(place, label, minlength=len(values))) / label.sum()
+def _gain_and_lift(label: Floats, probability: Floats, title: str) -> dict[str, Figure]:
+    """Draw cumulative gain (share of defaulters among the riskiest users) and lift (gain over that of chance)."""
+    # Users with equal probabilities are counted together, as their order is arbitrary.
+    values, group = np.unique(-probability, return_inverse=True)
+    users = np.cumsum(np.bincount(group, minlength=len(values))) / len(label)
+    found = np.cumsum(np.bincount(group, label, minlength=len(values))) / label.sum()
     figures = {}
     figure, axes = _square(f"{title}: cumulative gain")
     axes.plot([0, *users], [0, *found])
@@ -103,7 +103,7 @@ def _found_first(label: Floats, probability: Floats, title: str) -> dict[str, Fi
 
 
 def _at(users: Floats, found: Floats, share: float) -> float:
-    """Share of defaulters among the first `share` of users."""
+    """Return the share of all defaulters who are among the riskiest `share` of users."""
     return float(np.interp(share, np.concatenate([[0.0], users]), np.concatenate([[0.0], found])))
 
 

@@ -1,7 +1,7 @@
-"""AUC with its uncertainty, and the paired test of two AUCs.
+"""AUC with confidence limits, and DeLong's paired test of two AUCs.
 
-DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44:837) give the covariance of AUCs that were measured on
-the same users; Sun and Xu 2014 (IEEE Signal Processing Letters 21:1389) get it from midranks, in n log n.
+DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44:837) derive the covariance of AUCs measured on
+the same users; Sun and Xu 2014 (IEEE Signal Processing Letters 21:1389) compute it from midranks in O(n log n).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Z_95 = float(norm.ppf(0.975))
 
 
 class Difference(NamedTuple):
-    """AUC of one model less that of another, on the same users.
+    """Difference between the AUCs of two models on the same users.
 
     Attributes:
-        gain: the difference.
+        gain: AUC of the first less AUC of the second.
         error: its standard error.
-        low, high: 95 % limits.
+        low, high: its 95 % confidence limits.
         p: two-sided p-value of "no difference".
     """
 
@@ -36,7 +36,12 @@ class Difference(NamedTuple):
 
 
 def aucs(label: Floats, scores: Floats) -> Floats:
-    """AUCs, (k,), of k scores, (k, n), of users with both labels: Mann-Whitney's U over all pairs; ties count half."""
+    """Return the AUCs of k models, (k,): the Mann-Whitney U statistic over the number of pairs; ties count half.
+
+    Args:
+        label: (n,) 0 or 1, both present.
+        scores: (k, n), higher for more risk.
+    """
     positives = np.sum(label == 1)
     ranks = rankdata(scores, axis=1)[:, label == 1].sum(axis=1)
     found: Floats = (ranks - positives * (positives + 1) / 2) / (positives * (len(label) - positives))
@@ -44,7 +49,7 @@ def aucs(label: Floats, scores: Floats) -> Floats:
 
 
 def auc_covariance(label: Floats, scores: Floats) -> tuple[Floats, Floats]:
-    """AUCs of k models on the same n users, and their covariance.
+    """Return the AUCs of k models on the same n users, and their covariance.
 
     Args:
         label: (n,) 0 or 1, at least two of each.
@@ -54,14 +59,14 @@ def auc_covariance(label: Floats, scores: Floats) -> tuple[Floats, Floats]:
         (k,) AUCs; (k, k) covariance.
 
     Raises:
-        ValueError: a class has fewer than two users: nothing varies.
+        ValueError: a class has fewer than two users, so that its variance is undefined.
     """
     ones, zeros = scores[:, label == 1], scores[:, label == 0]
     positives, negatives = ones.shape[1], zeros.shape[1]
     if min(positives, negatives) < 2:
         raise ValueError(f"{positives} users in default and {negatives} others: two of each are needed")
     ranks = rankdata(np.concatenate([ones, zeros], axis=1), axis=1)
-    # How often each defaulter stands above another user, and each other user below a defaulter; ties count half.
+    # Share of non-defaulters ranked below each defaulter, and of defaulters ranked above each non-defaulter.
     above = (ranks[:, :positives] - rankdata(ones, axis=1)) / negatives
     below = 1 - (ranks[:, positives:] - rankdata(zeros, axis=1)) / positives
     covariance = np.cov(above) / positives + np.cov(below) / negatives
@@ -69,9 +74,9 @@ def auc_covariance(label: Floats, scores: Floats) -> tuple[Floats, Floats]:
 
 
 def auc_interval(label: Floats, score: Floats) -> tuple[float, float] | None:
-    """95 % limits of an AUC, on the logit scale so that they stay within 0 and 1.
+    """Return the 95 % confidence limits of an AUC, computed on the logit scale so that they stay within 0 and 1.
 
-    None where they are not defined: fewer than two users of a class, or classes that do not overlap.
+    Returns None if they are undefined: with fewer than two users of a class, or with an AUC of 0 or 1.
     """
     if min(np.sum(label == 1), np.sum(label == 0)) < 2:
         return None
@@ -79,19 +84,19 @@ def auc_interval(label: Floats, score: Floats) -> tuple[float, float] | None:
     auc, variance = float(measured[0]), float(covariance[0, 0])
     if not 0 < auc < 1:
         return None
-    reach = Z_95 * variance**0.5 / (auc * (1 - auc))
-    return float(expit(logit(auc) - reach)), float(expit(logit(auc) + reach))
+    half_width = Z_95 * variance**0.5 / (auc * (1 - auc))
+    return float(expit(logit(auc) - half_width)), float(expit(logit(auc) + half_width))
 
 
 def auc_difference(label: Floats, score: Floats, other: Floats) -> Difference:
-    """AUC of `score` less AUC of `other`, (n,) each, with DeLong's test.
+    """Test the AUC of `score` against that of `other`, (n,) each, with DeLong's test.
 
     Raises:
         ValueError: a class has fewer than two users.
     """
     measured, covariance = auc_covariance(label, np.stack([score, other]))
     gain = float(measured[0] - measured[1])
-    # Two models that rank alike leave rounding errors, which may be below 0.
+    # For two models with the same ranking, rounding can make the variance slightly negative.
     error = float(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)) ** 0.5
     if error < 1e-9:
         return Difference(gain, 0.0, gain, gain, 1.0 if abs(gain) < 1e-9 else 0.0)

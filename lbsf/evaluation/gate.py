@@ -1,4 +1,4 @@
-"""The gate between challenger and champion: what a model must show before it scores anybody."""
+"""The promotion gate: the rules that a challenger must keep to become champion."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ class Evidence:
     Attributes:
         label: (n,) 0 or 1.
         challenger: (n,) probabilities.
-        champion: (n,) probabilities of the same users; None where there is no champion, or none that can
-            score these users.
-        incomparable: why a champion that exists could not score them.
+        champion: (n,) probabilities; None if there is no champion or it cannot score these users.
+        incomparable: why an existing champion could not score them, else None.
         segments: segment -> (n,) band of each user.
         validation_scores: the challenger's probabilities of its validation split, but for thin files.
         thin_file: (n,) bool, the challenger's thin files, which are left out beside validation_scores; None: none.
@@ -46,7 +45,7 @@ class Evidence:
 
 
 class Rule(NamedTuple):
-    """One rule: its name, whether it was kept, and the figures in words."""
+    """One rule: its name, whether it was kept, and a sentence with its figures."""
 
     name: str
     kept: bool
@@ -63,7 +62,7 @@ class Verdict:
     Attributes:
         rules: each rule, kept or broken, with its figures.
         metrics: the figures by name.
-        segments: the challenger's segment_table; beside a champion with champion_auc, auc_gain,
+        segments: the challenger's segment_table; with a champion also champion_auc, auc_gain,
             auc_gain_low, auc_gain_high, p and judged.
     """
 
@@ -73,36 +72,36 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """No rule was broken."""
+        """Return whether all rules were kept."""
         return all(rule.kept for rule in self.rules)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Each rule in words, the broken ones first."""
+        """Return each rule as a sentence, the broken ones first."""
         return tuple(str(rule) for rule in sorted(self.rules, key=lambda rule: rule.kept))
 
     @property
     def summary(self) -> str:
-        """Why it was refused, or that no rule was broken; at most 2,000 characters: a tag has to hold it."""
+        """Return the broken rules, or that all were kept; at most 2,000 characters, to fit into an MLflow tag."""
         broken = [rule.words for rule in self.rules if not rule.kept]
         return "; ".join(broken)[:2000] if broken else f"all {len(self.rules)} rules were kept"
 
     @property
     def document(self) -> dict[str, Any]:
-        """Everything but the segments, as plain values."""
+        """Return everything but the segments as JSON-compatible values."""
         return {"passed": self.passed, "rules": [rule._asdict() for rule in self.rules], "metrics": self.metrics}
 
 
 def compare(evidence: Evidence, config: PromotionConfig, seed: int) -> Verdict:
-    """Judges the challenger on rows that no model was trained on.
+    """Judge the challenger on held-out rows.
 
     Args:
-        evidence: what both models say of these rows.
+        evidence: both models' probabilities of these rows.
         config: the limits.
         seed: of the bootstrap.
 
     Raises:
-        InputError: the labels are of one class only.
+        InputError: all labels are of one class.
     """
     label = evidence.label
     defaults = int(label.sum())
@@ -123,7 +122,7 @@ def compare(evidence: Evidence, config: PromotionConfig, seed: int) -> Verdict:
         rules, metrics = [*rules, *found], metrics | more
     if evidence.incomparable is not None:
         rules.append(Rule("comparable", False, f"not compared with the champion: {evidence.incomparable}"))
-    # Nothing varies with fewer than two users of a class: DeLong's test has nothing to say.
+    # DeLong's test is undefined with fewer than two users of a class.
     if evidence.champion is not None and fewer >= 2:
         difference = auc_difference(label, evidence.challenger, evidence.champion)
         rules.append(_against_champion(difference, config))
@@ -138,7 +137,7 @@ def compare(evidence: Evidence, config: PromotionConfig, seed: int) -> Verdict:
 
 
 def _discrimination(evidence: Evidence, config: PromotionConfig, seed: int) -> tuple[list[Rule], dict[str, float]]:
-    """AUC with 95 % percentile-bootstrap limits over users; the difference to the champion is paired."""
+    """Compute the AUC with 95 % percentile-bootstrap limits over users, and its paired difference to the champion."""
     label, models = evidence.label, np.stack([m for m in (evidence.challenger, evidence.champion) if m is not None])
     samples = _resample(label, config.bootstrap_samples, seed)
     resampled = np.array([aucs(label[chosen], models[:, chosen]) for chosen in samples])
@@ -174,9 +173,9 @@ def _calibration(evidence: Evidence, config: PromotionConfig) -> tuple[list[Rule
 
 
 def _against_champion(difference: Difference, config: PromotionConfig) -> Rule:
-    """Is it sure enough that no more is lost than may be? A one-sided test of non-inferiority.
+    """Test one-sided that the challenger's AUC is at most max_auc_loss below the champion's (non-inferiority).
 
-    At a confidence of 0.5 this asks for a gain of at least -max_auc_loss.
+    With loss_confidence 0.5, the rule is kept if the gain is at least -max_auc_loss.
     """
     margin = difference.gain + config.max_auc_loss
     sure = float(norm.cdf(margin / difference.error)) if difference.error > 0 else float(margin >= 0)
@@ -190,7 +189,7 @@ def _against_champion(difference: Difference, config: PromotionConfig) -> Rule:
 
 
 def _segment_gains(evidence: Evidence, champion: Floats, table: pd.DataFrame, config: PromotionConfig) -> pd.DataFrame:
-    """The table with each segment's AUC against the champion's; `judged` where it has users enough."""
+    """Add the comparison with the champion to the table; `judged` marks segments with enough defaults and others."""
     rows = []
     for segment, band, chosen in each_band(evidence.segments):
         label = evidence.label[chosen]
@@ -207,7 +206,7 @@ def _segment_gains(evidence: Evidence, champion: Floats, table: pd.DataFrame, co
 
 
 def _segment_rule(table: pd.DataFrame, config: PromotionConfig) -> Rule:
-    """No judged segment loses too much; a loss that chance explains as well does not count as one."""
+    """Check that no judged segment loses too much AUC; only statistically significant losses count."""
     judged = table[table["judged"]] if "judged" in table else table[:0]
     if judged.empty:
         return Rule("segments", True, f"no segment has {config.min_segment_defaults} defaults and as many others")
@@ -232,7 +231,7 @@ def _stability(probability: Floats, validation: Bins, config: PromotionConfig) -
 
 
 def _resample(label: Floats, samples: int, seed: int) -> list[npt.NDArray[np.int64]]:
-    """Bootstrap samples of users, drawn within each class, so that every sample has both."""
+    """Draw bootstrap samples of users, stratified by class: each has the positions of as many users of both classes."""
     rng = np.random.default_rng(seed)
     ones, zeros = np.flatnonzero(label == 1), np.flatnonzero(label == 0)
     return [np.concatenate([rng.choice(ones, len(ones)), rng.choice(zeros, len(zeros))]) for _ in range(samples)]

@@ -1,4 +1,4 @@
-"""How well scores tell defaulters from others."""
+"""Metrics of discrimination and calibration, and Platt scaling."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 Floats = npt.NDArray[np.float64]
 
-# Within these, probabilities have finite log odds.
+# Probabilities are clipped to these limits to keep their log-odds finite.
 PROBABILITY_LIMITS = (1e-9, 1 - 1e-9)
 
 
 def evaluate(label: Floats, probability: Floats) -> dict[str, float]:
-    """The product's metrics of one set of scored users.
+    """Compute the metrics of one set of scored users.
 
     Args:
         label: (n,) 0 or 1, both present.
         probability: (n,) of default.
 
     Returns:
-        auc; ks, the largest distance between both classes' cumulative distributions; pr_auc (average
+        auc; ks, the Kolmogorov-Smirnov distance between the score distributions of both classes; pr_auc (average
         precision); brier; calibration, mean probability over default rate; default_rate; users.
     """
     false_positive, true_positive, _ = roc_curve(label, probability)
@@ -41,10 +41,14 @@ def evaluate(label: Floats, probability: Floats) -> dict[str, float]:
 
 
 def fit_calibration(label: Floats, logit: Floats) -> tuple[float, float]:
-    """Platt scaling (Platt 1999): slope and intercept of a logistic regression of the label on the logit.
+    """Fit Platt scaling (Platt 1999): the slope and intercept of a logistic regression of the label on the logit.
 
-    A slope that is not positive would turn the ranking round; then the logits keep their slope of 1 and
-    only their level is moved to the observed rate.
+    A slope of 0 or less would lose or reverse the ranking. The slope is then 1, and the intercept moves the mean
+    logit to that of the default rate.
+
+    Args:
+        label: (n,) 0 or 1, both present.
+        logit: (n,).
     """
     fitted = LogisticRegression(C=np.inf, max_iter=1000).fit(logit[:, None], label)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
@@ -55,26 +59,26 @@ def fit_calibration(label: Floats, logit: Floats) -> tuple[float, float]:
 
 
 def calibration_measures(label: Floats, probability: Floats) -> dict[str, float]:
-    """How far probabilities can be taken at their word, on users that they were not calibrated on.
+    """Measure calibration on users that the probabilities were not calibrated on.
 
     Args:
         label: (n,) 0 or 1, both present.
         probability: (n,) of default.
 
     Returns:
-        level: mean probability over default rate, 1 at best;
-        intercept: calibration in the large, what must be added to all log odds to meet the default rate, 0 at best;
-        slope: of the label's log odds on the probability's, 1 at best, below 1 where probabilities are
+        level: mean probability over default rate; ideally 1;
+        intercept: calibration in the large, the constant to add to all log-odds to match the default rate; ideally 0;
+        slope: of a logistic regression of the label on the log-odds; ideally 1, below 1 if the probabilities are
         too extreme (Cox 1958);
-        ece: mean |default rate - mean probability| over tenths of users by probability, weighted by users;
-        hosmer_lemeshow, hosmer_lemeshow_p: the chi-squared statistic over the same tenths and its p-value,
-        with as many degrees of freedom as there are tenths, as no parameter was fitted on these users. With
-        many users it rejects any model, so it is shown and no rule stands on it.
+        ece: expected calibration error, mean |default rate - mean probability| over deciles, weighted by users;
+        hosmer_lemeshow, hosmer_lemeshow_p: the chi-squared statistic over the same deciles and its p-value.
+        It has one degree of freedom per decile, as no parameter was fitted on these users. With
+        many users it rejects any model, so it is reported but no rule uses it.
     """
     odds = log_odds(np.clip(probability, *PROBABILITY_LIMITS))
-    observed, expected, users = _tenths(label, probability)
-    chance = np.clip(expected / users, *PROBABILITY_LIMITS)
-    statistic = float(np.sum((observed - expected) ** 2 / (users * chance * (1 - chance))))
+    observed, expected, users = _deciles(label, probability)
+    mean = np.clip(expected / users, *PROBABILITY_LIMITS)
+    statistic = float(np.sum((observed - expected) ** 2 / (users * mean * (1 - mean))))
     return {
         "level": float(probability.mean() / label.mean()),
         # The mean of expit rises from 0 to 1 within these limits.
@@ -86,11 +90,11 @@ def calibration_measures(label: Floats, probability: Floats) -> dict[str, float]
     }
 
 
-def _tenths(label: Floats, probability: Floats) -> tuple[Floats, Floats, Floats]:
-    """Defaults, expected defaults and users of each tenth by probability; equal probabilities stay together."""
+def _deciles(label: Floats, probability: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return defaults, expected defaults and users of each decile by probability; equal probabilities stay together."""
     edges = np.unique(np.quantile(probability, np.arange(1, 10) / 10))
-    tenth = np.searchsorted(edges, probability, side="right")
-    users = np.bincount(tenth)
-    there = users > 0
-    observed, expected = np.bincount(tenth, label)[there], np.bincount(tenth, probability)[there]
-    return observed.astype(np.float64), expected.astype(np.float64), users[there].astype(np.float64)
+    decile = np.searchsorted(edges, probability, side="right")
+    users = np.bincount(decile)
+    filled = users > 0
+    observed, expected = np.bincount(decile, label)[filled], np.bincount(decile, probability)[filled]
+    return observed.astype(np.float64), expected.astype(np.float64), users[filled].astype(np.float64)

@@ -1,8 +1,8 @@
-"""What a model's scores and inputs looked like when it was trained, and how far others have drifted from it.
+"""Reference distributions of a model's scores and inputs at training, and the drift of other data from them.
 
-Counts are kept over fine bins that are the same for all data, so counts of parts add up: a split is read
-once, a night's folds may be counted in many tasks. From the counts of the training split come the few bins
-of the reference, at its quantiles.
+Values are first counted in fine bins that are the same for all data, so that counts of parts can be added: a split is
+read once, and a night's folds can be counted by many tasks. The reference's few bins are the quantiles of the
+training split, computed from these counts.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Counts = dict[str, Ints]
 
 REFERENCE = "reference.json"
 BINS = 10
-# Enough for every hour of the day.
+# Codes with a share of their own; enough for every hour of the day.
 TOP_CODES = 24
-# Shares below this are raised to it, on both sides, so that an empty bin has a finite part in the index.
+# Smaller shares are raised to this in both distributions, so that an empty bin makes a finite contribution to the PSI.
 LEAST_SHARE = 1e-4
 
 NUMBERS = ("payments", "merchants", "history_days", "amount_cents", "age_days")
@@ -34,12 +34,12 @@ CODES = ("category", "channel", "hour", "weekday", "refund", "no_description", "
 
 
 class Bins(BaseModel):
-    """A number's distribution: bin i holds edges[i-1] <= value < edges[i], the first and last are open.
+    """The distribution of a number. Bin i holds edges[i-1] <= value < edges[i]; the first and last bins are open.
 
     Attributes:
-        edges: inner edges, rising; one fewer than bins.
-        shares: of each bin; sums to 1.
-        count: values that were counted.
+        edges: inner edges, ascending; one fewer than bins.
+        shares: share of each bin; they sum to 1.
+        count: number of values counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -49,17 +49,17 @@ class Bins(BaseModel):
     count: int
 
     def shares_of(self, values: Floats | Ints) -> Floats:
-        """Shares of other values, (m,) of at least one, in these bins."""
+        """Return the shares of other values, (m,) with m > 0, in these bins."""
         return _shares(np.bincount(np.searchsorted(self.edges, values, side="right"), minlength=len(self.shares)))
 
 
 class Codes(BaseModel):
-    """A code's distribution.
+    """The distribution of a code.
 
     Attributes:
-        values: the codes that are counted one by one, rising; 0 of category and channel stands for null.
-        shares: of each, and last of all others; sums to 1.
-        count: values that were counted.
+        values: the codes with a share of their own, ascending; in category and channel, 0 is null.
+        shares: share of each of these codes, then that of all others; they sum to 1.
+        count: number of values counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -70,14 +70,14 @@ class Codes(BaseModel):
 
 
 class Reference(BaseModel):
-    """The distributions that a model was trained on.
+    """The distributions of a model's scores and inputs at training.
 
     Attributes:
         score: calibrated probabilities of the validation split.
-        numbers: of each user payments, merchants and history_days; of each payment amount_cents (absolute)
-            and age_days (whole days before as_of).
-        codes: of each payment category, channel, hour and weekday (0 Monday) in UTC, refund (1: negative
-            amount), no_description; of each merchant of a user no_merchant_name.
+        numbers: per user, payments, merchants and history_days; per payment, amount_cents (absolute)
+            and age_days (whole days before as_of). From the training split.
+        codes: per payment, category, channel, hour and weekday (0 is Monday) in UTC, refund (1: negative
+            amount) and no_description; per merchant of a user, no_merchant_name. From the training split.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -87,12 +87,16 @@ class Reference(BaseModel):
     codes: dict[str, Codes]
 
     def save(self, folder: Path) -> None:
-        """Writes the reference into a saved model's folder."""
+        """Write the reference into a saved model's folder."""
         (folder / REFERENCE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> Reference:
-        """Reads a model's reference. Raises InputError where there is none, or none that can be read."""
+        """Read a model's reference.
+
+        Raises:
+            InputError: it is missing or cannot be read.
+        """
         try:
             return Reference.model_validate_json((folder / REFERENCE).read_text(encoding="utf-8"))
         except (OSError, ValidationError) as error:
@@ -102,7 +106,7 @@ class Reference(BaseModel):
 
 
 def count(packed: PackedFolds) -> Counts:
-    """Counts of every input of a batch, by fine bin (NUMBERS) or by code (CODES)."""
+    """Count every input of a batch of folds, by fine bin (NUMBERS) or by code (CODES)."""
     seconds = packed.as_of[packed.user_of_payment] - packed.paid_at
     first = np.zeros(len(packed), np.int64)
     np.maximum.at(first, packed.user_of_payment, seconds)
@@ -129,7 +133,7 @@ def count(packed: PackedFolds) -> Counts:
 
 
 def add(parts: Iterable[Counts]) -> Counts:
-    """The counts of all parts together."""
+    """Add the counts of all parts."""
     total: Counts = {}
     for part in parts:
         for name, counts in part.items():
@@ -140,17 +144,17 @@ def add(parts: Iterable[Counts]) -> Counts:
 
 
 def make_reference(counts: Counts, probability: Floats) -> Reference:
-    """The reference of a trained model.
+    """Build the reference of a trained model.
 
     Args:
         counts: of the training split.
-        probability: (n,) calibrated, of the validation split.
+        probability: (n,) calibrated probabilities of the validation split.
 
     Raises:
-        InputError: there is not one payment, or not one probability.
+        InputError: there are no payments or no probabilities.
     """
     if not counts or not counts["category"].sum() or not len(probability):
-        raise InputError("the training split has no payments, or validation no users: nothing to refer to later")
+        raise InputError("the training split has no payments or the validation split no users: use more examples")
     edges = np.unique(np.quantile(probability, np.arange(1, BINS) / BINS))
     score = np.bincount(np.searchsorted(edges, probability, side="right"), minlength=len(edges) + 1)
     return Reference(
@@ -161,44 +165,45 @@ def make_reference(counts: Counts, probability: Floats) -> Reference:
 
 
 class Drift(NamedTuple):
-    """How far a distribution has moved: its PSI, and the PSI that chance alone explains."""
+    """The PSI of a distribution against its reference, and the PSI that chance alone explains."""
 
     psi: float
     chance: float
 
     def limit(self, allowed: float) -> float:
-        """The PSI beyond which something moved: what is allowed, or what chance explains where that is more."""
+        """Return the PSI above which the distribution counts as drifted: the larger of `allowed` and `chance`."""
         return max(allowed, self.chance)
 
 
 def score_drift(reference: Bins, shares: Floats, count: int) -> Drift:
-    """How far scores have moved.
+    """Return the drift of scores.
 
     Args:
         reference: Reference.score.
-        shares: of the scores that are watched, in the reference's bins.
-        count: how many these are.
+        shares: (bins,) shares of the current scores in the reference's bins.
+        count: number of current scores.
     """
     chance = psi_by_chance(len(reference.shares), reference.count, count)
     return Drift(psi(np.array(reference.shares), shares), chance)
 
 
 def drift(reference: Reference, counts: Counts) -> dict[str, Drift]:
-    """How far each input has moved; an input without any values is left out.
+    """Return the drift of each input; an input without values is left out.
 
-    Payments of one user resemble each other, so what chance explains is reckoned with users, not with payments.
+    The payments of one user are not independent, so the PSI explained by chance uses the number of users, not of
+    payments.
 
     Args:
         reference: of the model.
-        counts: of the folds that are watched, as of `count` and `add`.
+        counts: of the current folds, as returned by `count` and `add`.
     """
     found = {}
     users = reference.numbers["payments"].count, int(counts["payments"].sum())
     for name, bins in reference.numbers.items():
         if counts[name].sum():
             lower = _lower_edge(np.arange(len(counts[name])))
-            place = np.searchsorted(bins.edges, lower, side="right")
-            shares = _shares(np.bincount(place, counts[name], minlength=len(bins.shares)))
+            bin_of_fine = np.searchsorted(bins.edges, lower, side="right")
+            shares = _shares(np.bincount(bin_of_fine, counts[name], minlength=len(bins.shares)))
             found[name] = Drift(psi(np.array(bins.shares), shares), psi_by_chance(len(bins.shares), *users))
     for name, codes in reference.codes.items():
         if counts[name].sum():
@@ -208,10 +213,11 @@ def drift(reference: Reference, counts: Counts) -> dict[str, Drift]:
 
 
 def psi(reference: Floats, observed: Floats) -> float:
-    """Population stability index of two distributions over the same bins: sum of (o - r) ln(o / r).
+    """Return the population stability index of two distributions over the same bins: sum of (o - r) ln(o / r).
 
-    Shares below LEAST_SHARE are raised to it before, so an empty bin counts finitely. By custom below 0.1
-    nothing moved, from 0.25 much did (Siddiqi 2006, Credit Risk Scorecards); for few users see `psi_by_chance`.
+    Shares below LEAST_SHARE are first raised to it, so that empty bins contribute finitely. By convention, below 0.1
+    is no shift and 0.25 or more a large shift (Siddiqi 2006, Credit Risk Scorecards); for few users see
+    `psi_by_chance`.
 
     Args:
         reference: (k,) shares.
@@ -222,28 +228,33 @@ def psi(reference: Floats, observed: Floats) -> float:
 
 
 def psi_by_chance(bins: int, reference_count: int, observed_count: int) -> float:
-    """The PSI that two samples of one distribution stay below 19 times of 20.
+    """Return the 95th percentile of the PSI between two samples of the same distribution.
 
-    It is (1/n + 1/m) times a chi-squared variable of bins - 1 degrees of freedom (Yurdakul 2018, Statistical
-    Properties of Population Stability Index).
+    The PSI is then (1/n + 1/m) times a chi-squared variable with bins - 1 degrees of freedom (Yurdakul 2018,
+    Statistical Properties of Population Stability Index).
+
+    Args:
+        bins: number of bins.
+        reference_count: n, values in the reference.
+        observed_count: m, values compared with it.
     """
     return float(chi2.ppf(0.95, max(bins - 1, 1)) * (1 / reference_count + 1 / observed_count))
 
 
 def _fine_bin(values: Ints) -> Ints:
-    """Fine bin of numbers from 0: each number to 31 its own, then 16 bins a doubling.
+    """Return the fine bin of integers from 0: one bin for each number up to 31, then 16 bins per doubling.
 
     >>> _fine_bin(np.array([0, 31, 32, 33, 34, 64])).tolist()
     [0, 31, 32, 32, 33, 48]
     """
-    # frexp is exact for whole numbers below 2^53.
+    # frexp is exact for integers below 2^53.
     doublings = np.maximum(np.frexp(values.astype(np.float64))[1].astype(np.int64) - 5, 0)
     fine: Ints = 16 * doublings + (values >> doublings)
     return fine
 
 
 def _lower_edge(fine: Ints) -> Ints:
-    """The smallest number of each fine bin.
+    """Return the smallest number of each fine bin.
 
     >>> _lower_edge(np.array([0, 31, 32, 33, 48])).tolist()
     [0, 31, 32, 34, 64]
@@ -254,10 +265,10 @@ def _lower_edge(fine: Ints) -> Ints:
 
 
 def _bins(counts: Ints) -> Bins:
-    """About BINS bins with equal shares; a value that takes more than one's share has a bin of its own."""
-    reached = np.cumsum(counts) / counts.sum()
-    # A quantile's fine bin ends a bin of the reference: the next one begins with the fine bin after it.
-    ends = np.searchsorted(reached, np.arange(1, BINS) / BINS, side="left") + 1
+    """Merge fine bins to about BINS bins with equal shares; a value with a larger share gets a bin of its own."""
+    cumulative = np.cumsum(counts) / counts.sum()
+    # The fine bin that contains a quantile is the last one of its reference bin.
+    ends = np.searchsorted(cumulative, np.arange(1, BINS) / BINS, side="left") + 1
     begins = np.unique(ends[ends < len(counts)])
     totals = np.add.reduceat(counts, np.concatenate([[0], begins]).astype(np.int64))
     edges = tuple(float(edge) for edge in _lower_edge(begins))
@@ -265,7 +276,7 @@ def _bins(counts: Ints) -> Bins:
 
 
 def _codes(counts: Ints) -> Codes:
-    """The most frequent codes, ties by code, and 0 (null) always."""
+    """Return the distribution over the most frequent codes (ties: the smaller code) and, always, 0 (null)."""
     frequent = np.lexsort((np.arange(len(counts)), -counts))[:TOP_CODES]
     values = tuple(sorted({0, *(int(code) for code in frequent if counts[code])}))
     shares = _shares(_by_code(counts, values))
@@ -273,7 +284,7 @@ def _codes(counts: Ints) -> Codes:
 
 
 def _by_code(counts: Ints, values: tuple[int, ...]) -> Ints:
-    """Counts of the values, and last of all others."""
+    """Return the counts of these values, then that of all other values, (values + 1,)."""
     known = np.array([counts[value] if value < len(counts) else 0 for value in values], np.int64)
     return np.append(known, counts.sum() - known.sum())
 

@@ -1,4 +1,4 @@
-"""Quality by segment: length of history, payments, merchants, thin files."""
+"""Metrics by segment of users: length of history, payments, merchants, thin files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lbsf.models.artifact import thin_files
 
 Names = npt.NDArray[np.str_]
 
-# What `describe` tells of each user.
+# What `describe` returns for each user.
 FACTS = ("payments", "merchants", "history_days")
-# Lowest value of each band but the first, which begins at 0. History as in the table fold_loss.
+# Lower limits of the bands; a first band begins at 0. History has the bands of the table fold_loss.
 HISTORY_BANDS = (1, 30, 60, 90, 120, 150, 180)
 PAYMENT_BANDS = (1, 10, 30, 100, 300)
 MERCHANT_BANDS = (1, 3, 10, 30)
 
 
 def describe(packed: PackedFolds) -> dict[str, Ints]:
-    """FACTS of each user of a batch, (n,) int64 each.
+    """Return the FACTS of each user of a batch, (n,) int64 each.
 
-    payments and merchants that the fold kept; history_days, whole days from the first kept payment to
+    payments and merchants are those kept in the fold. history_days are the days from the first kept payment to
     as_of, rounded up; 0 without payments.
     """
     first = packed.as_of.copy()
@@ -40,12 +40,12 @@ def describe(packed: PackedFolds) -> dict[str, Ints]:
 
 
 def segment_users(facts: Mapping[str, Ints], thin_payments: int, thin_merchants: int) -> dict[str, Names]:
-    """Which band of each segmentation every user falls into.
+    """Return each user's band in every segmentation.
 
     Args:
-        facts: as of `describe`.
-        thin_payments: fewer payments make a thin file.
-        thin_merchants: fewer merchants make a thin file.
+        facts: as returned by `describe`.
+        thin_payments: a user with fewer payments is a thin file.
+        thin_merchants: a user with fewer merchants is a thin file.
 
     Returns:
         history, payments, merchants, file -> (n,) names of bands.
@@ -60,16 +60,16 @@ def segment_users(facts: Mapping[str, Ints], thin_payments: int, thin_merchants:
 
 
 def segment_table(label: Floats, probability: Floats, segments: Mapping[str, Names]) -> pd.DataFrame:
-    """A row a segment and band that has users.
+    """Compute the metrics of each segment and band that has users.
 
     Args:
         label: (n,) 0 or 1.
         probability: (n,) of default.
-        segments: as of `segment_users`.
+        segments: as returned by `segment_users`.
 
     Returns:
-        segment, band, users, defaults, default_rate, mean_probability, brier; auc, ks and calibration where
-        both classes are there, auc_low and auc_high (95 % limits) where they are defined, else NaN.
+        One row per segment and band: segment, band, users, defaults, default_rate, mean_probability, brier; auc, ks
+        and calibration, NaN without both classes; auc_low and auc_high (95 % limits), NaN if undefined.
     """
     rows = []
     for segment, band, chosen in each_band(segments):
@@ -93,19 +93,19 @@ def segment_table(label: Floats, probability: Floats, segments: Mapping[str, Nam
 
 
 def segment_metrics(table: pd.DataFrame, split: str) -> dict[str, float]:
-    """`segment.SPLIT.SEGMENT.BAND.auc` of each row of a segment table that has an AUC."""
+    """Return `segment.SPLIT.SEGMENT.BAND.auc` for each row of a segment table that has an AUC."""
     found = table[table["auc"].notna()]
     names = f"segment.{split}." + found["segment"] + "." + found["band"] + ".auc"
     return dict(zip(names, found["auc"].astype(float), strict=True))
 
 
 def each_band(segments: Mapping[str, Names]) -> Sequence[tuple[str, str, npt.NDArray[np.bool_]]]:
-    """Segment, band and the (n,) mask of its users, for each band that has any; bands in rising order."""
+    """Return segment, band and the (n,) mask of its users for each band with users; bands in ascending order."""
     return [(segment, str(band), bands == band) for segment, bands in segments.items() for band in np.unique(bands)]
 
 
 def _bands(values: Ints, limits: Sequence[int]) -> Names:
-    """The band of each value: `000`, `001-009`, …, `300-up`; so bands sort as text, and MLflow takes them as names."""
+    """Return each value's band: `000`, `001-009`, …, `300-up`. Names sort as text and are valid in MLflow."""
     lows = (0, *limits)
     names = [
         f"{low:03d}" if low == high - 1 else f"{low:03d}-{high - 1:03d}"

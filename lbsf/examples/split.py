@@ -1,4 +1,4 @@
-"""Which labels train, validate and test a model."""
+"""Splits labels into train, validation, test and out-of-time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lbsf.config.models import ExamplesConfig
 
 
 def split_of(labels: DataFrame, config: ExamplesConfig) -> DataFrame:
-    """The labels with the column `split`.
+    """Add the column `split` to labels.
 
-    Observed on `out_of_time_from` or later: `out_of_time`. Of the earlier ones, those that matured
-    after that day have a null split: a model trained that day could not have known them. The others
-    go by a hash of user_id to `test`, `validation` or `train`, so all labels of a user stay together.
+    Labels observed on `out_of_time_from` or later are `out_of_time`. Earlier ones that matured
+    after that day have a null split, as a model trained on that day could not have known them. All others
+    are assigned to `test`, `validation` or `train` by a hash of user_id, so that all labels of a user stay together.
 
     Args:
-        labels: at least user_id, observed_on, matured_on.
+        labels: with at least user_id, observed_on and matured_on.
         config: shares and the out-of-time day.
     """
     share = user_fraction()

@@ -1,7 +1,7 @@
-"""The fold itself: ordered payments, cut into the lists of each (user, as_of).
+"""The fold kernel: turns ordered payments into the lists of each (user, as_of).
 
-In one process's memory, inside Spark tasks and without Spark alike. The result depends neither on the
-order in which payments arrived nor on how users are spread over calls.
+It works in one process's memory, within a Spark task or without Spark. The result depends neither on the
+order in which payments arrived nor on how users are distributed over calls.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ from lbsf.folding.hashing import ragged_index
 from lbsf.folding.rows import PaymentRows
 
 DAY_US = 86_400_000_000
-# Payments that are gathered at a time, so that many days of one user need no more memory than one.
+# Payments that are gathered at a time, so that folding many days needs no more memory than folding one.
 CHUNK_PAYMENTS = 4_000_000
 
 
 def day_number(day: date) -> int:
-    """Days since 1970-01-01."""
+    """Return the days since 1970-01-01."""
     return (day - date(1970, 1, 1)).days
 
 
 def fold_days(rows: PaymentRows, as_ofs: Sequence[date], config: FoldConfig) -> Iterator[pa.Table]:
-    """Yields for each day the folds of the users with a payment in its window, in rising order of user_id.
+    """Yield for each day the folds of the users with a payment in its window, sorted by user_id.
 
     Args:
-        rows: payments in `order`; those outside of a window are left aside.
+        rows: payments sorted by `PaymentRows.order`; those outside a window are ignored.
         as_ofs: ends of windows, exclusive.
         config: window and caps.
+
+    Yields:
+        FOLD_COLUMNS, one row per user; lists have 32-bit offsets.
     """
     users = np.arange(len(rows.users))
     for as_of in as_ofs:
@@ -48,23 +51,23 @@ def fold_pairs(
     *,
     keep_empty: bool = True,
 ) -> pa.Table:
-    """The folds of p pairs, each of the payments in [as_of - window_days, as_of).
+    """Fold p pairs of user and as_of, each from the user's payments in [as_of - window_days, as_of).
 
     Args:
-        rows: payments in `order`.
+        rows: payments sorted by `PaymentRows.order`.
         users: int64[p], index into rows.users.
         as_ofs: int64[p], days since 1970-01-01.
-        config: window and caps. Of each merchant the latest `max_payments_per_merchant` payments are kept
-            (by paid_at, then payment_id). Of a fold's merchants, the `frequent_merchants` with the most
-            payments (ties: the latest, then the smaller merchant_id), and of the others those with the
-            latest payment (ties: the smaller merchant_id), `max_merchants` together.
-        keep_empty: whether a pair without a payment gets a fold with empty lists, or none.
+        config: window and caps. Of each merchant, the latest `max_payments_per_merchant` payments are kept
+            (by paid_at, then payment_id). Of a fold's merchants, `max_merchants` are kept: first the
+            `frequent_merchants` with the most payments (ties: the latest payment, then the smaller merchant_id),
+            then those with the latest payment (ties: the smaller merchant_id).
+        keep_empty: True: a pair without payments gets a fold with empty lists. False: it gets no fold.
 
     Returns:
-        FOLD_COLUMNS, a row a pair, in the pairs' order; lists have 32-bit offsets.
+        FOLD_COLUMNS, one row per pair, in the order of the pairs; lists have 32-bit offsets.
     """
     bounds = np.searchsorted(rows.user, np.arange(len(rows.users) + 1))
-    # A pair's payments are looked for in all of its user's.
+    # The payments of a pair are selected from all payments of its user.
     sizes = np.diff(bounds)[users]
     chunk = np.cumsum(sizes) // CHUNK_PAYMENTS
     cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(users)] if len(users) else [0, 0]
@@ -97,7 +100,7 @@ def _fold(
         pair = (np.cumsum(present) - 1)[pair]
     folds = len(users)
 
-    # One entry a (fold, merchant): `first` and `last` are the places of its payments.
+    # One element per (fold, merchant): `first` and `last` are the positions of its first and last payment.
     merchant = rows.merchant[index]
     opens = np.ones(len(index), dtype=np.bool_)
     opens[1:] = (pair[1:] != pair[:-1]) | (merchant[1:] != merchant[:-1])
@@ -156,21 +159,21 @@ def _fold(
 def _kept_merchants(
     fold: NDArray[np.int64], payments: NDArray[np.int64], latest_us: NDArray[np.int64], folds: int, config: FoldConfig
 ) -> NDArray[np.bool_]:
-    """Marks the merchants that a fold keeps; `fold` rises, and within a fold merchants stand in order of id."""
+    """Return a mask of the merchants that each fold keeps. Entries are sorted by fold, then by merchant_id."""
     kept = np.ones(len(fold), dtype=np.bool_)
     over = np.flatnonzero((_count(fold, folds) > config.max_merchants)[fold])
     if not len(over):
         return kept
     fold, payments, latest_us = fold[over], payments[over], latest_us[over]
-    place = np.arange(len(over))
-    frequent = _rank(fold, np.lexsort((place, -latest_us, -payments, fold))) < config.frequent_merchants
-    by_choice = np.lexsort((place, -latest_us, ~frequent, fold))
-    kept[over] = _rank(fold, by_choice) < config.max_merchants
+    by_id = np.arange(len(over))
+    frequent = _rank(fold, np.lexsort((by_id, -latest_us, -payments, fold))) < config.frequent_merchants
+    by_priority = np.lexsort((by_id, -latest_us, ~frequent, fold))
+    kept[over] = _rank(fold, by_priority) < config.max_merchants
     return kept
 
 
 def _rank(group: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each entry's place within its group in `order`, which sorts by group first; `group` rises."""
+    """Return each element's rank, from 0, within its group. `order` sorts by group first; `group` is sorted."""
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     rank = np.empty(len(group), np.int64)
     rank[order] = np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
@@ -182,7 +185,7 @@ def _count(group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
 
 
 def _sum(values: NDArray[np.int64], group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
-    """Sums of each group; `group` rises. Whole numbers throughout: a float would lose cents."""
+    """Sum the values of each group; `group` is sorted. In integers, as a float could lose cents."""
     totals = np.zeros(groups, np.int64)
     if len(values):
         starts = np.flatnonzero(np.diff(group, prepend=-1))
@@ -191,7 +194,7 @@ def _sum(values: NDArray[np.int64], group: NDArray[np.int64], groups: int) -> ND
 
 
 def _offsets(lengths: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int32]:
-    """Where each list begins in the flat values, and the end. int32: Spark reads no 64-bit lists."""
+    """Return the position at which each list begins in the flat values, then the end. int32, as Spark requires."""
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     if offsets[-1] > np.iinfo(np.int32).max:
         raise OverflowError(f"{offsets[-1]:,} values in one task's lists: raise storage.user_buckets")

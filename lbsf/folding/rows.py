@@ -1,4 +1,4 @@
-"""Payments as columns of numbers: texts are coded, hashed and cut into words once each, not once a payment."""
+"""Payments as numeric columns. Each distinct text is coded, hashed and split into words once, not once per payment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lbsf.config.models import FoldConfig
 from lbsf.errors import InputError
 from lbsf.folding.hashing import Words, text_buckets, word_buckets
 
-# What the fold reads of a payment. Its payment_id is asked for only where two payments tie.
+# The columns that the fold reads. payment_id is read only if payments tie.
 PAYMENT_COLUMNS = ("user_id", "merchant_id", "paid_at", "amount", "category", "channel", "merchant_name", "description")
 TEXT_COLUMNS = ("user_id", "merchant_id", "category", "channel", "merchant_name", "description")
 
@@ -26,20 +26,21 @@ class PaymentRows:
     """n payments.
 
     Attributes:
-        users: distinct user_id, rising; it may hold users without a row.
-        merchants: distinct merchant_id, rising; it may hold merchants without a row.
-        names: merchant names, '' for null, and `name_words` their words.
-        categories: texts of categories, '' for null.
-        description_words: words of the distinct descriptions.
+        users: distinct user_id, sorted; may contain users without payments.
+        merchants: distinct merchant_id, sorted; may contain merchants without payments.
+        names: merchant names, '' for null.
+        name_words: the words of `names`.
+        categories: category texts, '' for null.
+        description_words: the words of the distinct descriptions.
         user: int32[n], index into users.
         merchant: int32[n], index into merchants.
         name: int32[n], index into names.
         category_text: int32[n], index into categories.
         description: int32[n], index into description_words.
         paid_us: int64[n], microseconds since 1970-01-01 UTC.
-        amount_cents: int64[n].
-        category: int32[n], hash bucket.
-        channel: int32[n], hash bucket.
+        amount_cents: int64[n], hundredths of the currency.
+        category: int32[n], hash bucket, 0 for null.
+        channel: int32[n], hash bucket, 0 for null.
     """
 
     users: pa.StringArray
@@ -63,7 +64,7 @@ class PaymentRows:
 
     @classmethod
     def from_payments(cls, payments: pa.Table, config: FoldConfig) -> Self:
-        """Codes payments.
+        """Encode payments as numbers.
 
         Args:
             payments: PAYMENT_COLUMNS, texts plain or dictionary-encoded.
@@ -75,7 +76,7 @@ class PaymentRows:
         for column in ("user_id", "merchant_id", "paid_at", "amount"):
             if missing := payments[column].null_count:
                 raise InputError(f"table payments: {missing:,} payments have no {column}: remove or mend them")
-        # One dictionary a column, not one a row group.
+        # One dictionary per column instead of one per row group.
         payments = payments.unify_dictionaries().combine_chunks()
         user, users = _codes(payments["user_id"])
         merchant, merchants = _codes(payments["merchant_id"])
@@ -104,16 +105,16 @@ class PaymentRows:
         )
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
-        """The rows at `index`, or where it is true; the lists of texts stay whole."""
+        """Return the payments at `index`, or where it is true; the lists of distinct texts are not reduced."""
         return replace(self, **{name: getattr(self, name)[index] for name in _ROW_FIELDS})
 
     def with_users(self, users: pa.StringArray) -> Self:
-        """The same payments, with `users` among the users, whether or not they paid."""
+        """Return the same payments with `users` added to the list of users, with or without payments."""
         known, own, _ = _union(self.users, users)
         return replace(self, users=known, user=own[self.user])
 
     def concat(self, other: Self) -> Self:
-        """These rows, then the other's."""
+        """Return these payments, then the other's."""
         users, own_user, other_user = _union(self.users, other.users)
         merchants, own_merchant, other_merchant = _union(self.merchants, other.merchants)
         shifts = {
@@ -138,17 +139,18 @@ class PaymentRows:
         )
 
     def order(self, payment_ids: Callable[[], pa.Array] | None = None) -> NDArray[np.int64]:
-        """Indices that sort by user, merchant and time.
+        """Return the indices that sort by user, merchant and time, int64[n].
 
-        Payments that tie are sorted by `payment_ids`, which gives n strings and is called only where there
-        are ties; without it they stay as they stand.
+        Args:
+            payment_ids: returns the payment_id of all payments, n strings, by which ties are sorted; called only if
+                there are ties. None: ties keep their order.
         """
         at = self.paid_us - (self.paid_us.min() if len(self) else 0)
         at = at if np.any(at % 1_000_000) else at // 1_000_000
         at_bits = int(at.max()).bit_length() if len(self) else 0
         group = self.user.astype(np.int64) * len(self.merchants) + self.merchant
         if (len(self.users) * len(self.merchants)).bit_length() + at_bits <= 63:
-            # One number a row. Sorted runs, of which rows are mostly made, merge faster than they sort.
+            # One integer key per row. The stable sort is fast, as rows mostly consist of sorted runs.
             order = np.argsort((group << at_bits) | at, kind="stable")
         else:
             order = np.lexsort((at, group))
@@ -157,19 +159,19 @@ class PaymentRows:
         tied = self.ties(order)
         if not tied.any():
             return order
-        # Only tied rows are sorted again, each run of them where it stands.
-        places = np.flatnonzero(tied)
-        rows = order[places]
+        # Only tied rows are sorted again; each run of ties keeps its positions.
+        positions = np.flatnonzero(tied)
+        rows = order[positions]
         rank = pl.Series(payment_ids().take(pa.array(rows))).rank("ordinal").to_numpy()
-        order[places] = rows[np.lexsort((rank, at[rows], group[rows]))]
+        order[positions] = rows[np.lexsort((rank, at[rows], group[rows]))]
         return order
 
     def to_the_second(self) -> Self:
-        """The same payments, at whole seconds."""
+        """Return the same payments with their times truncated to whole seconds."""
         return replace(self, paid_us=self.paid_us // 1_000_000 * 1_000_000)
 
     def ties(self, order: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Of the rows in this order, those that share user, merchant and instant with a neighbour."""
+        """Return a mask over the rows in this order: True if a neighbour has the same user, merchant and time."""
         same = np.ones(max(len(order) - 1, 0), dtype=np.bool_)
         for name in ("paid_us", "merchant", "user"):
             values = getattr(self, name)[order]
@@ -184,7 +186,7 @@ _ROW_FIELDS = tuple(f.name for f in fields(PaymentRows) if str(f.type).startswit
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.StringArray]:
-    """Each text's index among the distinct ones, and these; null is one of them where it occurs."""
+    """Return each text's index among the distinct texts, and the distinct texts, including null if it occurs."""
     if not pa.types.is_dictionary(column.type):
         column = column.cast(pa.string()).dictionary_encode().combine_chunks()
     array = column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
@@ -198,7 +200,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.StringArray]:
 
 
 def _ranked(texts: pa.StringArray) -> tuple[pa.StringArray, NDArray[np.int32]]:
-    """Distinct texts in rising order of their bytes, and the place of each."""
+    """Sort distinct texts by their bytes; return them and the rank of each."""
     order = pc.sort_indices(texts).to_numpy()
     rank = np.empty(len(texts), np.int32)
     rank[order] = np.arange(len(texts), dtype=np.int32)
@@ -206,20 +208,20 @@ def _ranked(texts: pa.StringArray) -> tuple[pa.StringArray, NDArray[np.int32]]:
 
 
 def sorted_codes(texts: pa.StringArray) -> tuple[pa.StringArray, NDArray[np.int32]]:
-    """The distinct texts, rising, and each text's index among them."""
+    """Return the distinct texts, sorted, and each text's index among them."""
     encoded = texts.dictionary_encode()
     distinct, rank = _ranked(encoded.dictionary)
     return distinct, rank[encoded.indices.to_numpy()]
 
 
 def _union(one: pa.StringArray, other: pa.StringArray) -> tuple[pa.StringArray, NDArray[np.int32], NDArray[np.int32]]:
-    """All texts of two rising lists, rising; and the place of each of the one's and of the other's."""
-    texts, places = sorted_codes(pa.concat_arrays([one, other]))
-    return texts, places[: len(one)], places[len(one) :]
+    """Merge two sorted lists of texts; return the sorted union, and the index in it of each text of both lists."""
+    texts, codes = sorted_codes(pa.concat_arrays([one, other]))
+    return texts, codes[: len(one)], codes[len(one) :]
 
 
 def _cents(amounts: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Hundredths of decimal(18, 2), which fit the low half of Arrow's 128 bits."""
+    """Convert decimal(18, 2) to cents. They fit into the low 64 of Arrow's 128 bits."""
     array = pa.concat_arrays(amounts.cast(pa.decimal128(18, 2)).chunks) if amounts.num_chunks else pa.array([])
     if not len(array):
         return np.empty(0, np.int64)

@@ -1,4 +1,4 @@
-"""Packed folds: many users' folds as a handful of flat arrays, with no padding and no nested lists."""
+"""Packed folds: the folds of many users as a few flat arrays, without padding or nested lists."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIST_COLUMNS = (
     "description_token",
 )
 
-# What each array has one element of.
+# The level of each array: it has one element per user, merchant, payment or word.
 _LEVEL = {
     "as_of": "user",
     "merchant_count": "user",
@@ -45,15 +45,15 @@ _LEVEL = {
     "label": "user",
     "teacher": "user",
 }
-# Arrays that folds may lack.
+# Arrays that may be None.
 _OPTIONAL = ("label", "teacher")
 
 
 @dataclass(frozen=True)
 class PackedFolds:
-    """Folds of n users with M merchants, P payments, W merchant words and D description words in all.
+    """Folds of n users with M merchants, P payments, W merchant words and D description words in total.
 
-    Every array is flat; one level's lengths cut the next level's arrays, in order.
+    Every array is flat. The lengths of one level split the arrays of the next level, in order (compressed sparse row).
 
     Attributes:
         as_of: (n,) int64, end of each user's window, seconds since 1970-01-01 UTC.
@@ -61,14 +61,14 @@ class PackedFolds:
         merchant_len: (M,) int64, payments of each merchant; sums to P.
         merchant_token_len: (M,) int64, words of each merchant's name; sums to W.
         merchant_token: (W,) int64, hash buckets from 1.
-        paid_at: (P,) int64, seconds since 1970-01-01 UTC, rising within a merchant.
+        paid_at: (P,) int64, seconds since 1970-01-01 UTC, ascending within a merchant.
         amount_cents: (P,) int64, hundredths of the currency.
         category: (P,) int64, hash buckets, 0 for null.
         channel: (P,) int64, hash buckets, 0 for null.
         description_token_len: (P,) int64, words of each description; sums to D.
         description_token: (D,) int64, hash buckets from 1.
-        label: (n,) int64 0 or 1, or None where the outcome is unknown.
-        teacher: (n,) float32, the probability of default that a model gives from which another learns; or None.
+        label: (n,) int64 0 or 1, or None if the outcomes are unknown.
+        teacher: (n,) float32, probability of default given by the teacher model (knowledge distillation), or None.
     """
 
     as_of: Ints
@@ -90,31 +90,31 @@ class PackedFolds:
 
     @property
     def payments(self) -> int:
-        """P, the payments of all users together."""
+        """Return P, the number of payments of all users."""
         return len(self.paid_at)
 
     @cached_property
     def user_of_merchant(self) -> Ints:
-        """(M,) int64, the position of each merchant's user."""
+        """Return the position of each merchant's user, (M,) int64."""
         return np.repeat(np.arange(len(self)), self.merchant_count)
 
     @cached_property
     def merchant_of_payment(self) -> Ints:
-        """(P,) int64, the position of each payment's merchant."""
+        """Return the position of each payment's merchant, (P,) int64."""
         return np.repeat(np.arange(len(self.merchant_len)), self.merchant_len)
 
     @cached_property
     def user_of_payment(self) -> Ints:
-        """(P,) int64, the position of each payment's user."""
+        """Return the position of each payment's user, (P,) int64."""
         return np.repeat(self.user_of_merchant, self.merchant_len)
 
     @property
     def payments_of_users(self) -> Ints:
-        """(n,) int64, payments of each user."""
+        """Return the number of payments of each user, (n,) int64."""
         return np.diff(_ends(self.merchant_len)[_ends(self.merchant_count)])
 
     def take(self, users: Ints) -> PackedFolds:
-        """The folds of the users at these positions, in this order.
+        """Return the folds of the users at these positions, in this order.
 
         >>> two = PackedFolds.concat([_one_payment(10), _one_payment(20)])
         >>> two.take(np.array([1])).amount_cents.tolist()
@@ -124,15 +124,15 @@ class PackedFolds:
 
     @staticmethod
     def gather(parts: Sequence[PackedFolds], part: Ints, users: Ints) -> PackedFolds:
-        """The folds of users who stand in several parts, which are not joined for it.
+        """Collect users from several parts without concatenating the parts.
 
         Args:
-            parts: all with labels, or all without; the same of a teacher.
-            part: (k,) int64, in which part each wanted user stands.
-            users: (k,) int64, at which position there.
+            parts: all with labels or all without, and likewise for the teacher.
+            part: (k,) int64, the part that each wanted user is in.
+            users: (k,) int64, the user's position in that part.
 
         Returns:
-            k users, in this order.
+            The folds of the k users, in this order.
         """
         wanted = list(zip(part.tolist(), users.tolist(), strict=True))
         edges = [one._edges for one in parts]
@@ -140,14 +140,14 @@ class PackedFolds:
         for name, level in _LEVEL.items():
             values = [getattr(one, name) for one in parts]
             if values[0] is not None:
-                # A user's elements stand side by side at every level: copied as one run, not one by one.
+                # A user's elements are contiguous at every level, so they are copied as one slice.
                 runs = [values[p][edges[p][level][u] : edges[p][level][u + 1]] for p, u in wanted]
                 columns[name] = np.concatenate([values[0][:0], *runs])
         return PackedFolds(**columns)
 
     @cached_property
     def _edges(self) -> dict[str, list[int]]:
-        """Where each user's elements begin, at every level, and where the last user's end."""
+        """Return for every level the n + 1 positions at which the users' elements begin and the last user's end."""
         user = np.arange(len(self) + 1)
         merchant = _ends(self.merchant_count)
         payment = _ends(self.merchant_len)[merchant]
@@ -158,11 +158,11 @@ class PackedFolds:
             "merchant_word": _ends(self.merchant_token_len)[merchant],
             "description_word": _ends(self.description_token_len)[payment],
         }
-        return {level: places.tolist() for level, places in edges.items()}
+        return {level: positions.tolist() for level, positions in edges.items()}
 
     @staticmethod
     def concat(parts: Sequence[PackedFolds]) -> PackedFolds:
-        """The folds of all parts, one after the other. Parts with and without labels do not mix."""
+        """Concatenate the folds of all parts: all with labels or all without, and likewise for the teacher."""
         if len(parts) == 1:
             return parts[0]
         columns = {
@@ -174,13 +174,13 @@ class PackedFolds:
 
     @staticmethod
     def from_arrow(rows: pa.RecordBatch | pa.Table) -> PackedFolds:
-        """Packs rows of the folds or examples table.
+        """Pack rows of the folds or examples table.
 
         Args:
-            rows: with the columns as_of and LIST_COLUMNS, and `label` where there is one.
+            rows: with the columns as_of, LIST_COLUMNS and, optionally, `label`.
 
         Raises:
-            InputError: a list's length disagrees with the lengths that should cut it.
+            InputError: a list's size disagrees with the lengths that split it.
         """
         table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
         table = table.combine_chunks()
@@ -196,7 +196,11 @@ class PackedFolds:
         return packed
 
     def check(self) -> None:
-        """Raises InputError unless each level's lengths sum to the next level's size."""
+        """Check that each level's lengths sum to the next level's size.
+
+        Raises:
+            InputError: they do not.
+        """
         for lengths, name in (
             (self.merchant_count, "merchant_len"),
             (self.merchant_count, "merchant_token_len"),
@@ -211,12 +215,12 @@ class PackedFolds:
             if int(lengths.sum()) != len(getattr(self, name)):
                 raise InputError(
                     f"folds are damaged: {name} has {len(getattr(self, name)):,} elements where "
-                    f"{int(lengths.sum()):,} were announced for {len(self):,} users"
+                    f"{int(lengths.sum()):,} were expected for {len(self):,} users"
                 )
 
 
 def gather_segments(lengths: Ints, chosen: Ints) -> Ints:
-    """Positions of the elements of the chosen ranges, where range i has lengths[i] elements.
+    """Return the positions of the elements of the chosen segments, where segment i has lengths[i] elements.
 
     >>> gather_segments(np.array([2, 1, 3]), np.array([2, 0])).tolist()
     [3, 4, 5, 0, 1]
@@ -230,7 +234,7 @@ def gather_segments(lengths: Ints, chosen: Ints) -> Ints:
 
 
 def _ends(lengths: Ints) -> Ints:
-    """(r + 1,): 0, and where each of r ranges ends."""
+    """Return 0 and the end of each of r segments, (r + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
@@ -252,7 +256,7 @@ def _flat(column: pa.ChunkedArray) -> Ints:
 
 
 def _one_payment(amount_cents: int) -> PackedFolds:
-    """One user with one payment, for the examples above."""
+    """Make the fold of one user with one payment, for the docstrings' examples."""
     one, none = np.ones(1, np.int64), np.zeros(0, np.int64)
     return PackedFolds(
         as_of=one * SECONDS_PER_DAY * 2,

@@ -1,4 +1,4 @@
-"""Other views of the same packed folds: a shorter history, a field left out, payments not folded by merchant."""
+"""Reduced views of packed folds: a shorter history, a field left out, payments not folded by merchant."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FIELDS: tuple[PaymentField, ...] = get_args(PaymentField)
 
 
 class View(BaseModel):
-    """What a network is shown of each fold; by default all of it.
+    """The part of each fold that a model reads; by default all of it.
 
     Attributes:
-        days: payments of the last so many days alone.
-        without: a field that is blanked.
-        unfolded: one chronological sequence a user instead of one a merchant.
+        days: only payments of this many days before as_of; None: all.
+        without: a field that is made equal for all payments; None: no field.
+        unfolded: one chronological sequence per user instead of one per merchant.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,7 +31,7 @@ class View(BaseModel):
     unfolded: bool = False
 
     def of(self, packed: PackedFolds) -> PackedFolds:
-        """The view of these folds."""
+        """Return this view of the folds."""
         if self.days is not None:
             packed = last_days(packed, self.days)
         if self.without is not None:
@@ -40,12 +40,12 @@ class View(BaseModel):
 
 
 def last_days(packed: PackedFolds, days: int) -> PackedFolds:
-    """The folds of a window of `days`: what folding with that window gives wherever no cap cut the longer one."""
+    """Shorten the window to `days`. Equal to folding with that window if the caps dropped nothing."""
     return keep_payments(packed, packed.paid_at >= packed.as_of[packed.user_of_payment] - days * SECONDS_PER_DAY)
 
 
 def keep_payments(packed: PackedFolds, keep: npt.NDArray[np.bool_]) -> PackedFolds:
-    """The folds with the chosen payments alone, (P,) bool; merchants that lose all of theirs go too."""
+    """Keep the chosen payments, (P,) bool, and drop merchants that lose all of theirs."""
     payments = np.flatnonzero(keep)
     left = np.bincount(packed.merchant_of_payment[payments], minlength=len(packed.merchant_len))
     merchants = np.flatnonzero(left)
@@ -61,7 +61,7 @@ def keep_payments(packed: PackedFolds, keep: npt.NDArray[np.bool_]) -> PackedFol
 
 
 def merchants_alone(packed: PackedFolds, merchants: Ints) -> PackedFolds:
-    """The merchants at these positions, (R,), as R users who paid nobody else."""
+    """Return the merchants at these positions, (R,), as R users with one merchant each; without labels."""
     return replace(
         packed,
         as_of=packed.as_of[packed.user_of_merchant[merchants]],
@@ -76,7 +76,7 @@ def merchants_alone(packed: PackedFolds, merchants: Ints) -> PackedFolds:
 
 
 def blank(packed: PackedFolds, field: PaymentField) -> PackedFolds:
-    """The folds with one field the same for all payments; their order stays, also without times."""
+    """Make one field equal for all payments. The payments keep their order, even without their times."""
     if field == "amount":
         return replace(packed, amount_cents=np.zeros_like(packed.amount_cents))
     if field == "time":
@@ -91,10 +91,10 @@ def blank(packed: PackedFolds, field: PaymentField) -> PackedFolds:
 
 
 def unfold(packed: PackedFolds) -> PackedFolds:
-    """One sequence a user, as if all payments had gone to one merchant.
+    """Turn each fold into one chronological sequence, as if all payments had been made to one merchant.
 
-    A payment's merchant is still told by its name: the name's words stand before the description's.
-    Payments of one second keep the merchants' order.
+    The words of the merchant's name are put before those of the payment's description, so that the merchant is not
+    lost. Payments of the same second stay in the order of their merchants.
     """
     merchant, user = packed.merchant_of_payment, packed.user_of_payment
     order = np.lexsort((packed.paid_at, user))
@@ -102,23 +102,23 @@ def unfold(packed: PackedFolds) -> PackedFolds:
     columns = _payments(packed, order)
     name_len, own_len = packed.merchant_token_len[merchant[order]], columns["description_token_len"]
     count = np.bincount(user, minlength=len(packed))
-    there = (count > 0).astype(np.int64)
+    has_payments = (count > 0).astype(np.int64)
     lengths = name_len + own_len
     words = np.empty(int(lengths.sum()), np.int64)
     of_name = np.repeat(np.tile([True, False], len(lengths)), np.stack([name_len, own_len], axis=1).ravel())
     words[of_name], words[~of_name] = packed.merchant_token[names], columns["description_token"]
     return replace(
         packed,
-        merchant_count=there,
-        merchant_len=count[there > 0],
-        merchant_token_len=np.zeros(int(there.sum()), np.int64),
+        merchant_count=has_payments,
+        merchant_len=count[has_payments > 0],
+        merchant_token_len=np.zeros(int(has_payments.sum()), np.int64),
         merchant_token=np.zeros(0, np.int64),
         **{**columns, "description_token_len": lengths, "description_token": words},
     )
 
 
 def _payments(packed: PackedFolds, chosen: Ints) -> dict[str, Ints]:
-    """The payment columns of the chosen payments."""
+    """Return the payment columns of the chosen payments."""
     return {
         **{name: getattr(packed, name)[chosen] for name in ("paid_at", "amount_cents", "category", "channel")},
         "description_token_len": packed.description_token_len[chosen],

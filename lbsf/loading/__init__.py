@@ -1,1 +1,1 @@
-"""From Delta's files to batches. Only petastorm_reader.py imports Petastorm."""
+"""Reads batches of folds from Delta's Parquet files. Only petastorm_reader.py imports Petastorm."""

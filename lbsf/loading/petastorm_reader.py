@@ -1,9 +1,9 @@
-"""Petastorm: row groups of Delta's files, sharded by rank, packed in its reader thread.
+"""Reads row groups of Parquet files with Petastorm, sharded by rank and packed in Petastorm's reader thread.
 
-Petastorm's batch reader knows flat columns and equal-length lists only. A TransformSpec could pack a row group
-of other lists, but Petastorm 0.13 first copies it row by row and then turns it into a pandas frame, which takes
-twice as long as decoding it. So its reader is given a worker of our own, the part that Petastorm has exchangeable:
-Petastorm deals row groups to shards, shuffles them, and runs the worker in a thread that reads ahead; the worker
+Petastorm's batch reader supports flat columns and lists of equal length only. A TransformSpec could pack lists of
+other lengths, but Petastorm 0.13 first copies the row group row by row and then converts it to a pandas frame, which
+takes twice as long as decoding it. The reader therefore uses a worker class of our own, which Petastorm allows:
+Petastorm assigns row groups to shards, shuffles them and runs the worker in a thread that reads ahead; the worker
 decodes a row group with Arrow and packs it.
 """
 
@@ -28,7 +28,7 @@ from lbsf.errors import InputError
 from lbsf.folds.packed import LIST_COLUMNS, Ints, PackedFolds
 from lbsf.parquet import footer_source, open_parquet, read_metadata
 
-# Petastorm's threads announce its use of deprecated PyArrow calls at every row group.
+# Petastorm's threads warn about its use of deprecated PyArrow calls at every row group.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\b")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"petastorm\b")
 
@@ -41,9 +41,10 @@ logging.getLogger("petastorm").setLevel(logging.ERROR)
 
 _COLUMNS = ("as_of", "label", *LIST_COLUMNS)
 _DAY_FOLDER = re.compile(r"/as_of=(\d{4}-\d{2}-\d{2})/")
-# Row groups that the thread packs ahead of the one that is wanted.
+# Row groups that the thread packs in advance.
 _READ_AHEAD = 4
-_INSTEAD_OF_0 = 2**32
+# Petastorm treats the seed 0 as no seed.
+_SEED_FOR_0 = 2**32
 
 
 def read_row_groups(
@@ -55,18 +56,19 @@ def read_row_groups(
     seed: int | None = None,
     teacher: str | None = None,
 ) -> Iterator[PackedFolds]:
-    """Reads this shard's row groups of the examples table, one PackedFolds each.
+    """Read this shard's row groups of the examples table, one PackedFolds each.
 
     Args:
         files: local paths of Parquet files.
-        shard: which shard, from 0: row group i belongs to shard i % shards.
+        shard: number of the shard, from 0: row group i belongs to shard i % shards.
         shards: number of shards.
-        epochs: how often the shard is read; None: without end.
+        epochs: how often the shard is read; None: endlessly.
         seed: shuffles the order of row groups, which is the same in all epochs; None: the files' order.
-        teacher: .npy file of what `PackedFolds.teacher` is of all users of the files, in their order.
+        teacher: .npy file with `PackedFolds.teacher` of all users of the files, in the files' order.
 
     Raises:
-        InputError: there are fewer row groups than shards, or a row group is damaged.
+        InputError: there are fewer row groups than shards, a row group is damaged, or the teacher's file has another
+            number of users.
     """
     require_row_groups(files, shards)
     reader = Reader(
@@ -76,16 +78,15 @@ def read_row_groups(
         schema_fields=list(_COLUMNS),
         # One worker keeps the order of row groups, and so the training run, the same each time.
         reader_pool=ThreadPool(1, _READ_AHEAD),
-        worker_class=_RowGroupWorker if teacher is None else _worker_beside(_by_file(teacher, files)),
+        worker_class=_RowGroupWorker if teacher is None else _worker_with_teacher(_teacher_by_file(teacher, files)),
         is_batched_reader=True,
         shuffle_row_groups=seed is not None,
-        # Petastorm takes 0 for no seed at all.
-        seed=_INSTEAD_OF_0 if seed == 0 else seed,
+        seed=_SEED_FOR_0 if seed == 0 else seed,
         cur_shard=shard,
         shard_count=shards,
         num_epochs=epochs,
     )
-    # Stopped by hand: leaving the reader's own context prints a line to standard output each time.
+    # Not used as a context manager: its exit prints a line to standard output each time.
     try:
         yield from reader
     finally:
@@ -94,7 +95,11 @@ def read_row_groups(
 
 
 def require_row_groups(files: Sequence[str], ranks: int) -> None:
-    """Raises InputError where there are fewer row groups than ranks: each rank trains on its own."""
+    """Check that there is a row group for every rank, as each rank trains on its own row groups.
+
+    Raises:
+        InputError: there are fewer row groups than ranks.
+    """
     groups = count_row_groups(files)
     if groups < ranks:
         raise InputError(
@@ -118,11 +123,17 @@ def train_batches(
     seed: int,
     teacher: str | None = None,
 ) -> Generator[PackedFolds, None, None]:
-    """Endless shuffled batches of this shard.
+    """Yield shuffled batches of this shard, endlessly.
 
-    Row groups arrive in shuffled order; `buffer_row_groups` of them at a time are mixed user by user, and dealt so that
-    batches hold about as many payments as each other: ranks that step together then wait little for one another, and
-    the largest batch, which sets how much memory is needed, is little above the mean.
+    Row groups are read in shuffled order. The users of `buffer_row_groups` of them at a time are shuffled and dealt to
+    batches with about equal numbers of payments. Ranks that step together then hardly wait for each other, and
+    the largest batch, which determines the memory needed, is little above the mean.
+
+    Args:
+        files, shard, shards, teacher: as for `read_row_groups`.
+        batch_users: users per batch.
+        buffer_row_groups: row groups whose users are shuffled together.
+        seed: of the shuffling.
     """
     rng = np.random.default_rng([seed, shard])
     held: list[PackedFolds] = []
@@ -134,28 +145,30 @@ def train_batches(
             continue
         users = [len(one) for one in held]
         part = np.repeat(np.arange(len(held)), users)
-        place = np.concatenate([np.arange(count) for count in users])
+        position = np.concatenate([np.arange(count) for count in users])
         order = rng.permutation(len(part))
         whole = len(order) - len(order) % batch_users
         payments = np.concatenate([one.payments_of_users for one in held])
         for chosen in deal_evenly(order[:whole], payments, batch_users, rng):
-            yield PackedFolds.gather(held, part[chosen], place[chosen])
-        # What does not fill a batch is mixed with the row groups that come next.
+            yield PackedFolds.gather(held, part[chosen], position[chosen])
+        # Users that do not fill a batch are shuffled with the next row groups.
         left = order[whole:]
-        held, arrived = ([PackedFolds.gather(held, part[left], place[left])] if len(left) else []), 0
+        held, arrived = ([PackedFolds.gather(held, part[left], position[left])] if len(left) else []), 0
 
 
 def deal_evenly(users: Ints, payments: Ints, batch_users: int, rng: np.random.Generator) -> Ints:
-    """Random batches that each take one user of each stratum: those with the most payments, the next most, and so on.
+    """Split users into random batches with about equal numbers of payments, by stratified sampling.
+
+    Users are ranked by their payments and divided into `batch_users` strata; each batch gets one user of each stratum.
 
     Args:
         users: (batches * batch_users,) int64 positions, in random order.
         payments: (n,) int64, payments of the user at each position.
-        batch_users: users a batch, and so the number of strata.
-        rng: deals each stratum out.
+        batch_users: users per batch, and number of strata.
+        rng: assigns the users of a stratum to batches.
 
     Returns:
-        (batches, batch_users): each of the users once.
+        (batches, batch_users) int64: each of the users once.
     """
     ranked = users[np.argsort(payments[users], kind="stable")]
     dealt: Ints = rng.permuted(ranked.reshape(batch_users, -1), axis=1).T
@@ -165,9 +178,13 @@ def deal_evenly(users: Ints, payments: Ints, batch_users: int, rng: np.random.Ge
 def every_user_once(
     files: Sequence[str], *, shard: int, shards: int, batch_users: int, teacher: str | None = None
 ) -> Iterator[PackedFolds]:
-    """Batches that hold each user of this shard exactly once, in the files' order.
+    """Yield each user of this shard exactly once, in batches of at most `batch_users`, in the files' order.
 
-    Where there are fewer row groups than shards, the last shards are empty.
+    If there are fewer row groups than shards, the last shards are empty.
+
+    Args:
+        files, shard, shards, teacher: as for `read_row_groups`.
+        batch_users: users per batch.
     """
     shards = min(shards, count_row_groups(files))
     if shard >= shards:
@@ -199,9 +216,9 @@ class _Footers(FileSystem):  # type: ignore[misc]
 
 
 class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
-    """What Petastorm runs in its thread: a row group's place in, its PackedFolds out."""
+    """The worker that Petastorm runs in its thread: it reads a row group and publishes its PackedFolds."""
 
-    # Of each file's users, in order, what a teacher says.
+    # Path -> the teacher's probabilities of the file's users, in order.
     teacher: Mapping[str, npt.NDArray[np.float32]] | None = None
 
     def __init__(self, worker_id: int, publish: Callable[[Any], None], reader: Sequence[Any]):
@@ -211,16 +228,16 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
 
     @staticmethod
     def new_results_queue_reader() -> _Results:
-        """How the training thread gets what the worker published."""
+        """Return the object with which the training thread reads the worker's results."""
         return _Results()
 
     def process(self, piece_index: int, worker_predicate: None, shuffle_row_drop_partition: tuple[int, int]) -> None:
-        """Publishes one row group; the last two arguments ask for rows to be left out, which no reader here does."""
+        """Publish one row group. The last two arguments, which select rows in Petastorm, are not used here."""
         row_group = self.row_groups[piece_index]
         try:
             packed: PackedFolds | InputError = self._pack(row_group.path, row_group.row_group)
         except InputError as error:
-            # Raised where the row group is asked for; from here it would go to standard error with a traceback.
+            # Raised in the training thread; if raised here, Petastorm would print a traceback.
             packed = error
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -241,15 +258,15 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]
             rows = file.read_row_group(number, columns=list(_COLUMNS), use_threads=False)
         if "as_of" in rows.column_names:
             return rows
-        # The folds table is partitioned by day: its files do not hold what their folder's name says.
+        # The folds table is partitioned by as_of, so its files lack the column; its value is in the folder's name.
         day = _DAY_FOLDER.search(path)
         if day is None:
-            raise InputError(f"{path}: neither the file nor its folder says the folds' as_of")
+            raise InputError(f"{path}: as_of is neither a column of the file nor part of its folder's name")
         return rows.append_column("as_of", pa.array([date.fromisoformat(day[1])] * len(rows), pa.date32()))
 
 
-def _worker_beside(teacher: Mapping[str, npt.NDArray[np.float32]]) -> type[_RowGroupWorker]:
-    """A worker that knows a teacher: Petastorm makes its workers itself, and hands them nothing of ours."""
+def _worker_with_teacher(teacher: Mapping[str, npt.NDArray[np.float32]]) -> type[_RowGroupWorker]:
+    """Make a worker class that holds the teacher, as Petastorm creates its workers without arguments of ours."""
     return type("_RowGroupWorkerWithTeacher", (_RowGroupWorker,), {"teacher": teacher})
 
 
@@ -263,18 +280,18 @@ def _by_file(teacher: str, files: Sequence[str]) -> dict[str, npt.NDArray[np.flo
 
 
 class _Results:
-    """Hands the worker's row groups on as they are."""
+    """Passes the worker's results on unchanged."""
 
     batched_output = True
 
     def read_next(self, pool: ThreadPool, schema: object, ngram: None) -> PackedFolds:
-        """The next row group, or the error that stands in its place."""
+        """Return the next row group; Petastorm raises the error that was published in its place."""
         while True:
             try:
                 packed: PackedFolds = pool.get_results()
                 return packed
             except EmptyResultError:
-                # Petastorm asks whether its workers are idle, then whether all work was handed out; what is handed
-                # out in between would be lost. By now all is handed out, so to ask again settles it.
+                # Petastorm checks first whether its workers are idle, then whether all work was handed out. Work handed
+                # out between the two checks would be lost. By now all work is handed out, so a second check decides.
                 if pool.all_workers_done():
                     raise StopIteration from None

@@ -1,1 +1,1 @@
-"""The network: nn.Module only."""
+"""The network's modules, saved models and leave-one-out reasons; without Spark."""

@@ -1,4 +1,4 @@
-"""Multi-field behaviour encoding: each payment becomes one vector from all its fields."""
+"""Multi-field behaviour encoding: encodes all fields of a payment as one vector."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DAY = 86_400
 
 
 def piecewise_linear(values: Tensor, knots: Tensor) -> Tensor:
-    """Piecewise-linear encoding (Gorishniy et al. 2022): how far a value fills each interval.
+    """Encode numbers piecewise linearly (Gorishniy et al. 2022).
 
     Args:
         values: (E,) float.
-        knots: (K + 1,) rising.
+        knots: (K + 1,) ascending bounds of K intervals.
 
     Returns:
-        (E, K): 1 for intervals below the value, 0 above it, the filled share within its own.
+        (E, K): 1 for intervals below the value, 0 for those above it, and the value's relative position in its own.
 
     >>> piecewise_linear(torch.tensor([1.5]), torch.tensor([0.0, 1.0, 2.0, 3.0])).tolist()
     [[1.0, 0.5, 0.0]]
@@ -32,7 +32,7 @@ def piecewise_linear(values: Tensor, knots: Tensor) -> Tensor:
 
 
 def day_of_month(days: Tensor) -> Tensor:
-    """Day of the month, 1 to 31, of days since 1970-01-01 (H. Hinnant, chrono-compatible date algorithms).
+    """Return the day of the month, 1 to 31, of days since 1970-01-01 (H. Hinnant, chrono-compatible date algorithms).
 
     >>> day_of_month(torch.tensor([0, 30, 31, 59])).tolist()
     [1, 31, 1, 1]
@@ -48,11 +48,11 @@ def day_of_month(days: Tensor) -> Tensor:
 class TokenBag(nn.Module):
     """The mean embedding of a short list of hashed words; zeros for an empty list.
 
-    Words have few features of their own, which one matrix spreads over the width (factorised embeddings, Lan et al.
-    2020, ALBERT): a table of full width would be most of the network's weights, and of what ranks exchange each step.
+    Embeddings are factorised (Lan et al. 2020, ALBERT): a narrow table, and a matrix that projects it to the full
+    width. A table of full width would make up most of the network's weights, and of what ranks exchange at each step.
 
-    In training a share of the lists is hidden, each as if it were empty: words that stand for one merchant alone
-    are learnt by heart from a few users, and the other fields must do without them.
+    In training, a random share `hidden` of the lists is treated as empty. This prevents overfitting to words that
+    occur in one merchant's name only, and trains the other fields to do without words.
     """
 
     def __init__(self, buckets: int, width: int, word_width: int, hidden: float):
@@ -63,7 +63,15 @@ class TokenBag(nn.Module):
         nn.init.normal_(self.bag.weight, std=0.2)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """(W,) words cut by (E,) lengths -> (E, width)."""
+        """Average the embeddings of each list.
+
+        Args:
+            tokens: (W,) int64, hash buckets of the words of all lists.
+            lengths: (E,) int64, words of each list; sums to W.
+
+        Returns:
+            (E, width).
+        """
         pooled: Tensor = self.bag(tokens, segment_starts(lengths))
         if self.training and self.hidden:
             pooled = pooled * (torch.rand(len(pooled), 1, device=pooled.device) >= self.hidden)
@@ -72,12 +80,12 @@ class TokenBag(nn.Module):
 
 
 class PaymentEncoder(nn.Module):
-    """Amount, time, category, channel and words of a payment, fused to one vector.
+    """Encodes amount, time, category, channel and description of a payment as one vector.
 
-    Amounts are read three ways: sign, log size in a piecewise-linear code, and against the same
-    user's mean at the same merchant, so that a level means something for small and large spenders
-    alike. Time is read as age before as_of, gap to the previous payment at the merchant, hour,
-    weekday and day of month. Nothing later than as_of is in the batch.
+    An amount is encoded by its sign, its log size (piecewise linearly), and its log size relative to the
+    user's mean at the same merchant, which is comparable between small and large spenders.
+    Time is encoded as age before as_of, gap to the previous payment at the merchant, hour,
+    weekday and day of the month. The batch contains nothing later than as_of.
     """
 
     amount_knots: Tensor
@@ -99,14 +107,14 @@ class PaymentEncoder(nn.Module):
         self.month_day = nn.Embedding(31, width)
         self.description = TokenBag(fold.token_buckets, width, model.word_width, model.hidden_words)
         self.fuse = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width), nn.GELU())
-        # What is bought says most; a random clock should not drown it at the start.
+        # The category is the most informative field: larger initial embeddings than for the times.
         for table, std in ((self.category, 0.5), (self.channel, 0.1), (self.hour, 0.1)):
             nn.init.normal_(table.weight, std=std)
         for table in (self.weekday, self.month_day):
             nn.init.normal_(table.weight, std=0.1)
 
     def forward(self, batch: FoldBatch) -> Tensor:
-        """Encode every payment of the batch; (P, width)."""
+        """Return the encoding of every payment of the batch, (P, width)."""
         mixed = self.numbers(self._numbers(batch))
         days = torch.div(batch.paid_at, DAY, rounding_mode="floor")
         mixed = mixed + self.category(batch.category) + self.channel(batch.channel)

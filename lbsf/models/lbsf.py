@@ -1,4 +1,4 @@
-"""LBSF: fold by merchant, encode each merchant's sequence, relate the merchants, read the risk."""
+"""The LBSF network: encodes each merchant's payments, relates the merchants by self-attention, predicts default."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from lbsf.models.segments import (
     segment_sum,
 )
 
-# Brings the sum over a usual number of merchants to the size of their mean.
+# Divides the sum over merchants, to bring it to the scale of their mean for a typical number of merchants.
 MERCHANTS_SCALE = 32.0
 
 
 class RiskHead(nn.Sequential):
-    """(n, features) representations -> (n, 1) logits of default.
+    """The head: a module from (n, features) representations to (n, 1) logits of default.
 
-    For LBSF a weighted sum: a hidden layer combines features that are learnt already, and learns from few defaults
-    which users they were (docs/decisions/0014-linear-head.md). What summarises a user in one vector may need it.
+    LBSF's head is linear: its features are learnt already, and with few defaults a hidden layer overfits
+    (docs/decisions/0014-linear-head.md). Networks that summarise a user in one vector may need the hidden layer.
     """
 
     def __init__(self, features: int, model: ModelConfig):
-        # How much a user pays for anything at all varies most and says least: without bringing each
-        # feature to its own scale over users, training spends its first epochs on that alone.
+        # Overall activity varies most between users and predicts least. Without normalising each feature over
+        # users, training spends its first epochs on it.
         parts: list[nn.Module] = [nn.BatchNorm1d(features, momentum=0.03)]
         if model.head == "hidden":
             parts += [nn.Linear(features, model.width), nn.GELU()]
@@ -44,10 +44,10 @@ class RiskHead(nn.Sequential):
 
 
 class LBSF(nn.Module):
-    """The whole network (arXiv 2411.15056): folds in, one logit of default per user out.
+    """The whole network (arXiv 2411.15056): it reads folds and returns one logit of default per user.
 
-    A learned user vector stands in front of each user's merchants, so a user with no payments has a
-    defined score, and the order of merchants changes nothing.
+    A learned user vector is prepended to each user's merchants, so that a user without payments has a
+    defined score. The result does not depend on the order of the merchants.
     """
 
     def __init__(self, model: ModelConfig, fold: FoldConfig):
@@ -59,23 +59,23 @@ class LBSF(nn.Module):
         self.relations = nn.ModuleList(
             RelationalLayer(width, model.heads, model.dropout) for _ in range(model.relational_layers)
         )
-        # What the head reads: the user's vector, the merchants' mean and sum, and the tallies.
+        # The head's inputs: the user vector, the merchants' mean and sum, and the tallies.
         self.features = 3 * width + self.merchants.tallies
         self.head = RiskHead(self.features, model)
 
     def forward(self, batch: FoldBatch) -> Tensor:
-        """Logits of default, (n,)."""
+        """Return the logits of default, (n,)."""
         return self.logits_of(self.merchant_vectors(batch), batch.merchant_count)
 
     def represent(self, batch: FoldBatch) -> Tensor:
-        """What the head reads of each user, (n, features)."""
+        """Return the head's inputs for each user, (n, features)."""
         return self._represent(self.merchant_vectors(batch), batch.merchant_count)
 
     def logits_of(self, vectors: Tensor, merchant_count: Tensor) -> Tensor:
-        """Logits of n users from their merchants' vectors.
+        """Compute the logits of n users from their merchants' vectors.
 
         Args:
-            vectors: (M, width + tallies), as merchant_vectors gives them.
+            vectors: (M, width + tallies), as returned by `merchant_vectors`.
             merchant_count: (n,) int64, merchants of each user; sums to M.
 
         Returns:
@@ -85,83 +85,97 @@ class LBSF(nn.Module):
         return logits
 
     def related_to_users(self, batch: FoldBatch) -> tuple[Tensor, Tensor]:
-        """(M, width) merchants after they have looked at each other; (n, features) users."""
+        """Return the merchants' vectors after self-attention, (M, width), and the head's inputs, (n, features)."""
         vectors, tally = self._parts_and_tally(self.merchant_vectors(batch), batch.merchant_count)
         groups = list(self._groups(vectors, batch.merchant_count))
         related = restore_order(
-            [everyone[:, 1:][present] for _, everyone, present in groups],
+            [tokens[:, 1:][present] for _, tokens, present in groups],
             [segment_positions(batch.merchant_count, users, present) for users, _, present in groups],
         )
         return related, self._pooled(groups, tally)
 
     def _represent(self, merchants: Tensor, count: Tensor) -> Tensor:
-        """(M, width + tallies) merchants -> (n, features) users."""
+        """Compute the head's inputs, (n, features), from (M, width + tallies) merchants and (n,) counts of them."""
         vectors, tally = self._parts_and_tally(merchants, count)
         return self._pooled(list(self._groups(vectors, count)), tally)
 
     def _parts_and_tally(self, merchants: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, width + tallies) merchants -> (M, width) what looks at others, (n, tallies) users."""
+        """Split (M, width + tallies) merchants into (M, width) vectors and the users' summed tallies, (n, tallies)."""
         vectors, tallies = self.parts(merchants)
         return vectors, segment_sum(tallies, segment_ids(count), len(count))
 
     def _groups(self, vectors: Tensor, count: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Groups of users with like many merchants: (g,) users, their (g, 1 + K, width) vectors, (g, K) bool."""
+        """Yield groups of users with similar numbers of merchants, after self-attention.
+
+        Yields:
+            (g,) positions of the users; (g, 1 + K, width) vectors, the user vector first; (g, K) bool, False in the
+            padding.
+        """
         for users in length_buckets(count):
             dense, present = pad_segments(vectors, count, users)
             yield users, self.related(dense, present), present
 
     def _pooled(self, groups: Sequence[tuple[Tensor, Tensor, Tensor]], tally: Tensor) -> Tensor:
-        """(n, features), users in their order."""
-        parts = [self.pool(everyone, present, tally[users]) for users, everyone, present in groups]
+        """Return the head's inputs of all groups' users, in the users' order, (n, features)."""
+        parts = [self.pool(tokens, present, tally[users]) for users, tokens, present in groups]
         return restore_order(parts, [users for users, _, _ in groups])
 
     def merchant_vectors(self, batch: FoldBatch) -> Tensor:
-        """(M, width + tallies): each merchant from its own payments alone."""
+        """Encode each merchant from its own payments only, (M, width + tallies)."""
         vectors: Tensor = self.merchants(self.payments(batch), batch)
         return vectors
 
     def parts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., width + tallies) merchants -> (..., width) what looks at other merchants, (..., tallies)."""
+        """Split (..., width + tallies) merchants into the vectors for self-attention, (..., width), and the tallies."""
         width = self.merchants.width
         return vectors[..., :width], vectors[..., width:]
 
     def related(self, vectors: Tensor, present: Tensor) -> Tensor:
-        """(n, K, width) merchants and (n, K) bool -> (n, 1 + K, width), the user's vector first."""
-        everyone = torch.cat([self.user.expand(len(vectors), 1, -1), vectors], dim=1)
-        there = F.pad(present, (1, 0), value=True)
-        for layer in self.relations:
-            everyone = layer(everyone, there)
-        return everyone
-
-    @staticmethod
-    def pool(everyone: Tensor, present: Tensor, tally: Tensor) -> Tensor:
-        """What the head reads, (n, features).
-
-        The sum keeps what the mean loses, how many merchants of a kind there are; both are needed. Tallies are
-        counts, read by their logarithms, whose differences are ratios: more of late than before.
+        """Relate each user's merchants to each other by self-attention.
 
         Args:
-            everyone: (n, 1 + K, width) the user's vector and the merchants'.
-            present: (n, K) bool, where a merchant is.
+            vectors: (n, K, width) merchants, padded.
+            present: (n, K) bool, False in the padding.
+
+        Returns:
+            (n, 1 + K, width), the user vector first.
+        """
+        tokens = torch.cat([self.user.expand(len(vectors), 1, -1), vectors], dim=1)
+        mask = F.pad(present, (1, 0), value=True)
+        for layer in self.relations:
+            tokens = layer(tokens, mask)
+        return tokens
+
+    @staticmethod
+    def pool(tokens: Tensor, present: Tensor, tally: Tensor) -> Tensor:
+        """Compute the head's inputs, (n, features).
+
+        Mean and sum are both needed: the sum shows how many merchants of a kind there are, which is lost in the mean.
+        Tallies are counts. Their logarithms are used, as differences of logarithms express ratios, such as between
+        recent and all payments.
+
+        Args:
+            tokens: (n, 1 + K, width) the user vector and the merchants' vectors.
+            present: (n, K) bool, False in the padding.
             tally: (n, tallies) sums over the user's payments.
         """
-        total = (everyone[:, 1:] * present[:, :, None]).sum(1)
-        return LBSF.head_inputs(everyone[:, 0], total, present.sum(1, keepdim=True), tally)
+        total = (tokens[:, 1:] * present[:, :, None]).sum(1)
+        return LBSF.head_inputs(tokens[:, 0], total, present.sum(1, keepdim=True), tally)
 
     @staticmethod
     def head_inputs(user: Tensor, total: Tensor, count: Tensor, tally: Tensor) -> Tensor:
-        """What the head reads, (..., features).
+        """Concatenate the head's inputs, (..., features).
 
         Args:
-            user: (..., width) the user's vector.
+            user: (..., width) the user vector.
             total: (..., width) sum of the merchants' vectors.
-            count: (..., 1) how many they are.
-            tally: (..., tallies).
+            count: (..., 1) number of merchants.
+            tally: (..., tallies) sums over the user's payments.
         """
         return torch.cat([user, total / count.clamp(min=1), total / MERCHANTS_SCALE, torch.log1p(tally)], dim=-1)
 
     def user_logits(self, vectors: Tensor, present: Tensor) -> Tensor:
-        """(n, K, width + tallies) merchants and (n, K) bool -> (n,) logits."""
+        """Compute the logits, (n,), from padded merchants, (n, K, width + tallies), and their mask, (n, K) bool."""
         related, tallies = self.parts(vectors)
         tally = (tallies * present[:, :, None]).sum(1)
         logits: Tensor = self.head(self.pool(self.related(related, present), present, tally)).squeeze(1)

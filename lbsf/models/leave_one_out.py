@@ -1,4 +1,4 @@
-"""What each merchant adds to its user's logit: the logit without it, for all merchants at little cost."""
+"""Leave-one-out logits: a user's logit without each of the merchants, computed efficiently for many merchants."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from torch.nn import functional as F  # noqa: N812
 from lbsf.models.lbsf import LBSF
 from lbsf.models.relations import RelationalLayer
 
-# A key with more of the attention than this leaves too little to be had by subtraction, even in float64.
-_NEARLY_ALL = 1.0 - 1e-9
+# If a key has more of the attention than this, subtracting it loses too much precision, even in float64.
+_MAX_SHARE = 1.0 - 1e-9
 
 
 def logits_with_others_as_they_are(model: LBSF, vectors: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, and those with one merchant left out of what the head reads alone: a guess at logits_without_each.
+    """Return the logits, and approximate logits without each merchant, at almost no extra cost.
 
-    The other merchants stay as they are, though they have looked at the one that is left out. It costs next to nothing.
+    A merchant is removed from the head's inputs only. The other merchants' vectors still include the attention that
+    they paid to it, so the result approximates `logits_without_each`.
 
     Args:
-        model, vectors, present: as for logits_without_each.
+        model, vectors, present: as for `logits_without_each`.
 
     Returns:
-        (n,) logits of all merchants; (n, K) without each, without meaning where no merchant is.
+        (n,) logits with all merchants; (n, K) logits without each merchant, undefined in the padding.
     """
     related, tallies = model.parts(vectors)
     tallies = tallies * present[:, :, None]
-    everyone = model.related(related, present)
-    merchants = everyone[:, 1:] * present[:, :, None]
+    tokens = model.related(related, present)
+    merchants = tokens[:, 1:] * present[:, :, None]
     total, tally, count = merchants.sum(1), tallies.sum(1), present.sum(1, keepdim=True)
-    logits = model.head(model.head_inputs(everyone[:, 0], total, count, tally)).squeeze(1)
+    logits = model.head(model.head_inputs(tokens[:, 0], total, count, tally)).squeeze(1)
     n, k, width = merchants.shape
     without = model.head_inputs(
-        everyone[:, :1].expand(n, k, width),
+        tokens[:, :1].expand(n, k, width),
         total[:, None] - merchants,
         (count - 1)[:, None].expand(n, k, 1),
         (tally[:, None] - tallies).clamp(min=0.0),
@@ -43,40 +44,40 @@ def logits_with_others_as_they_are(model: LBSF, vectors: Tensor, present: Tensor
 def logits_without_each(
     model: LBSF, vectors: Tensor, present: Tensor, at_once: int, first: int | None = None
 ) -> Tensor:
-    """Logits with one merchant left out at a time, exactly as if its payments had never been.
+    """Return the exact logits with one merchant left out at a time, as if its payments did not exist.
 
-    The first relational layer is worked out once a user: a softmax without one of its keys is the
-    whole softmax less that key's part, over what remains. Its feed-forward part and all later layers
-    are computed for each merchant left out.
+    The first relational layer's attention is computed once per user: without one key, its output is the full output
+    less that key's contribution, divided by the remaining attention. The layer's feed-forward part and all later
+    layers are computed for each merchant left out.
 
     Args:
         model: the network, in evaluation mode.
         vectors: (n, K, width + tallies) merchants, padded by pad_segments.
-        present: (n, K) bool, where a merchant is.
-        at_once: vectors that are held at once, about.
-        first: only so many merchants of each user are left out, those that stand first; None: all.
+        present: (n, K) bool, False in the padding.
+        at_once: approximate number of vectors computed at once, which bounds the memory.
+        first: only this many merchants of each user are left out, the first ones; None: all.
 
     Returns:
-        (n, K or first) logits; without meaning where no merchant is.
+        (n, K or first) logits, undefined in the padding.
     """
     n, k, _ = vectors.shape
     related, tallies = model.parts(vectors)
     tallies = tallies * present[:, :, None]
     without_tally = (tallies.sum(1, keepdim=True) - tallies).clamp(min=0.0)
-    everyone = torch.cat([model.user.expand(n, 1, -1), related], dim=1)
-    there = F.pad(present, (1, 0), value=True)
+    all_tokens = torch.cat([model.user.expand(n, 1, -1), related], dim=1)
+    mask = F.pad(present, (1, 0), value=True)
     layers = [layer for layer in model.relations if isinstance(layer, RelationalLayer)]
-    attention = _Attention(layers[0], everyone, there) if layers else None
+    attention = _Attention(layers[0], all_tokens, mask) if layers else None
     step = max(1, at_once // max(1, n * (k + 1)))
     parts = [torch.zeros((n, 0))]
     wanted = k if first is None else min(first, k)
     for begin in range(0, wanted, step):
         left_out = torch.arange(begin, min(begin + step, wanted))
-        tokens = everyone[:, None].expand(-1, len(left_out), -1, -1)
+        tokens = all_tokens[:, None].expand(-1, len(left_out), -1, -1)
         if attention is not None:
             tokens = layers[0].feed_forward(tokens + attention.without(left_out + 1))
         tokens = tokens.flatten(0, 1)
-        others = (there[:, None] & (torch.arange(k + 1) != left_out[:, None] + 1)).flatten(0, 1)
+        others = (mask[:, None] & (torch.arange(k + 1) != left_out[:, None] + 1)).flatten(0, 1)
         for layer in layers[1:]:
             tokens = layer(tokens, others)
         tally = without_tally[:, left_out].flatten(0, 1)
@@ -85,7 +86,7 @@ def logits_without_each(
 
 
 class _Attention:
-    """One layer's attention over all vectors, from which single keys can be taken out. In float64."""
+    """The attention of one layer, from which single keys can be removed. Computed in float64."""
 
     def __init__(self, layer: RelationalLayer, vectors: Tensor, present: Tensor):
         q, key, value = (part.double() for part in layer.heads_of(vectors))
@@ -99,17 +100,18 @@ class _Attention:
         self.bias = layer.out.bias
 
     def without(self, keys: Tensor) -> Tensor:
-        """The attention's output with each of R keys left out: (n, R, T, width)."""
+        """Return the attention's output with each of R keys left out, (n, R, T, width)."""
         share = self.share[..., keys]
-        over_rest = torch.where(share < _NEARLY_ALL, 1.0 / (1.0 - share), 0.0)
+        over_rest = torch.where(share < _MAX_SHARE, 1.0 / (1.0 - share), 0.0)
         kept = over_rest.permute(0, 2, 3, 1) @ self.mixed  # (n, T, R, H) @ (n, T, H, width)
         taken = (share * over_rest).permute(0, 3, 2, 1) @ self.value[:, keys]  # (n, R, T, H) @ (n, R, H, width)
         out = kept.transpose(1, 2) - taken
-        user, head, query, place = torch.nonzero(share >= _NEARLY_ALL, as_tuple=True)
+        # Where subtraction is too inexact, the softmax over the other keys is computed anew.
+        user, head, query, position = torch.nonzero(share >= _MAX_SHARE, as_tuple=True)
         if len(user):
             scores = self.scores[user, head, query]
-            scores[torch.arange(len(user)), keys[place]] = float("-inf")
-            # A row's user and head choose its values: (rows, T) weights over (rows, T, width).
+            scores[torch.arange(len(user)), keys[position]] = float("-inf")
+            # Each row uses the values of its user and head: (rows, T) weights, (rows, T, width) values.
             rest = torch.einsum("et,etw->ew", torch.softmax(scores, dim=-1), self.value[user, :, head])
-            out.index_put_((user, place, query), rest, accumulate=True)
+            out.index_put_((user, position, query), rest, accumulate=True)
         return out.float() + self.bias

@@ -1,4 +1,4 @@
-"""Merchant-level aggregation: each merchant's sequence of payments becomes one vector."""
+"""Merchant-level aggregation: encodes each merchant's sequence of payments as one vector."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from lbsf.models.segments import (
     segment_sum,
 )
 
-# What counts as recent, against which a merchant's earlier payments are held.
+# Changes compare the payments of the last RECENT_DAYS with the earlier ones.
 RECENT_DAYS = 60
 NIGHT_ENDS = 6
 MONTHS = 6
 DAYS_A_MONTH = 30
 CALENDAR_MONTH = 30.44
-# Days in which a payment's part in a tally falls to a third; None: it stays whole.
+# Time constants of the tallies' exponential decay, in days. None: no decay.
 MEMORIES = (None, 60.0, 15.0)
 STATISTICS = 16 + 2 * MONTHS
 
 
 class MerchantEncoder(nn.Module):
-    """One vector per merchant: its payments in their order, pooled by attention; its name; its own statistics.
+    """Encodes a merchant as one vector, from its payments (attention pooling), its name and its statistics.
 
-    Beside it stand tallies, sums over the merchant's payments of features that are 0 or more, over all time and over
-    the last weeks alone: attention says what a merchant's payments are like, tallies how many of a kind there are.
+    Each vector is followed by tallies: sums over the merchant's payments of learned non-negative features (ReLU), with
+    and without exponential decay over time. Attention pooling averages, so it shows what kinds of payments there are;
+    the tallies show how many there are of each kind.
     """
 
     def __init__(self, model: ModelConfig, token_buckets: int):
@@ -64,7 +65,7 @@ class MerchantEncoder(nn.Module):
         return torch.cat([fused, self._tally(payments, batch)], dim=1)
 
     def _tally(self, payments: Tensor, batch: FoldBatch) -> Tensor:
-        """(M, tallies)."""
+        """Compute the tallies, (M, tallies), from (P, width) payment vectors."""
         kinds = torch.relu(self.kinds(payments))
         age = ((batch.payment_as_of - batch.paid_at).float() / DAY)[:, None]
         parts = [kinds if days is None else kinds * torch.exp(-age / days) for days in MEMORIES]
@@ -80,22 +81,30 @@ def _sequence(model: ModelConfig) -> nn.Module:
 
 
 class EachAlone(nn.Module):
-    """Payments as they are: their order reaches the merchant through ages and gaps alone."""
+    """Leaves payments unchanged: they are not related to each other, and only ages and gaps show their order."""
 
     def forward(self, payments: Tensor, lengths: Tensor) -> Tensor:
-        """(P, width), (M,) -> (P, width)."""
+        """Return `payments`."""
         return payments
 
 
 class WithinMerchant(nn.Module):
-    """A layer over each merchant's payments, merchants of like length together."""
+    """Applies a sequence layer to each merchant's payments; merchants of similar length are padded together."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
         self.layer = layer
 
     def forward(self, payments: Tensor, lengths: Tensor) -> Tensor:
-        """(P, width) payments of merchants of (M,) lengths -> (P, width)."""
+        """Apply the layer.
+
+        Args:
+            payments: (P, width).
+            lengths: (M,) int64, payments of each merchant.
+
+        Returns:
+            (P, width).
+        """
         if not len(payments):
             return payments
         parts, found = [], []
@@ -107,34 +116,34 @@ class WithinMerchant(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A GRU, with what it says added to what it reads."""
+    """A GRU with a residual connection."""
 
     def __init__(self, width: int):
         super().__init__()
         self.gru = nn.GRU(width, width, batch_first=True)
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
-        """(n, K, width) -> (n, K, width). It reads forwards, so what is padded behind a sequence changes nothing."""
+        """Apply the GRU: (n, K, width) -> (n, K, width). It reads forwards, so padding at the end has no effect."""
         # Not packed: the backward pass of torch's packed GRU is quadratic in the length on a CPU.
         out: Tensor = vectors + self.gru(vectors)[0]
         return out
 
 
 def merchant_statistics(batch: FoldBatch) -> Tensor:
-    """Frequency, recency, beat, level, what changed and the months of each merchant's payments.
+    """Compute statistics of each merchant's payments: frequency, recency, regularity, amounts, changes, months.
 
     Args:
         batch: folds with M merchants.
 
     Returns:
-        (M, STATISTICS).
+        (M, STATISTICS) float32.
     """
     merchants, merchant_of_payment = len(batch.merchant_len), batch.merchant_of_payment
     count = batch.merchant_len.float()
     first = segment_starts(batch.merchant_len)
 
     def mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Mean of (P,) values over each merchant's payments, or over those of weight 1; 0 where none is."""
+        """Average (P,) values over each merchant's payments, or over those with weight 1 (0 if there is none)."""
         if weight is None:
             return segment_sum(values, merchant_of_payment, merchants) / count
         total = segment_sum(weight, merchant_of_payment, merchants)
@@ -147,11 +156,12 @@ def merchant_statistics(batch: FoldBatch) -> Tensor:
     late = (age <= RECENT_DAYS).float()
     late_count = segment_sum(late, merchant_of_payment, merchants)
     both = ((late_count > 0) & (late_count < count)).float()
-    # A bill that is paid later each month drifts within its month; so does the time of day.
+    # A change of the day of the month shows bills that are paid later and later.
     days = torch.div(batch.paid_at, DAY, rounding_mode="floor")
     month_day = day_of_month(days).float()
     night = ((batch.paid_at - days * DAY) < NIGHT_ENDS * 3_600).float()
-    # Days off the monthly beat that the first payment set, -15 to 15: near 0 for a bill, rising as it is paid later.
+    # Deviation in days, -15 to 15, from monthly intervals since the first payment: near 0 for a bill paid on time,
+    # increasing if it is paid later each month.
     since_first = oldest[merchant_of_payment] - age
     slip = since_first - CALENDAR_MONTH * torch.round(since_first / CALENDAR_MONTH)
     gap = (oldest - newest) / (count - 1.0).clamp(min=1.0)
@@ -165,7 +175,7 @@ def merchant_statistics(batch: FoldBatch) -> Tensor:
             newest / 90.0,
             (oldest - newest) / 90.0,
             torch.log1p(gap),
-            # How long it has been silent, measured in its own beat.
+            # Time since the last payment beyond the mean gap, relative to that gap.
             torch.tanh((newest - gap) / (gap + 7.0)),
             torch.log1p(late_count),
             late_count / count,

@@ -1,4 +1,4 @@
-"""Pretraining without labels: what a fold's past tells of its own next days, hidden fields, or what a teacher says."""
+"""Pretraining objectives without labels: payments of the next days, masked fields, or a teacher's probabilities."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from lbsf.models.fields import DAY
 from lbsf.models.lbsf import LBSF
 from lbsf.models.segments import segment_ids, segment_sum
 
+# The days ahead that are predicted.
 AHEAD_DAYS = 30
-# How many days before as_of the days ahead may end; drawn anew for each batch.
+# They end 0 to ENDS_BEFORE days before as_of, drawn for each batch.
 ENDS_BEFORE = 60
 MASKED_SHARE = 0.15
 
 
 class Pretraining(nn.Module):
-    """A network with what reads its vectors; the network alone is kept afterwards."""
+    """A network with the layers that predict from its vectors; only the network is kept after pretraining."""
 
     def __init__(self, network: LBSF):
         super().__init__()
@@ -30,14 +31,14 @@ class Pretraining(nn.Module):
 
     @abstractmethod
     def forward(self, batch: FoldBatch) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
 
 
 class VisitsAhead(Pretraining):
-    """From the past of a fold: which merchants the next 30 days bring, how often, and payments by category.
+    """Predicts the payments of 30 days from those before: their number at each known merchant and in each category.
 
-    The last days of each fold are cut off and told from the rest, so labels are never needed and nothing after
-    as_of is seen. Counts are Poisson.
+    The predicted days are the last ones of each fold and are removed from the input, so neither labels nor payments
+    after as_of are needed. The loss is the Poisson negative log-likelihood of the counts.
     """
 
     def __init__(self, network: LBSF, fold: FoldConfig):
@@ -46,12 +47,12 @@ class VisitsAhead(Pretraining):
         self.buckets = fold.category_buckets
         self.visits = nn.Linear(width, 1)
         by_category = nn.Linear(network.features, self.buckets)
-        # Most categories are rare: e^-4 payments a month to begin with.
+        # Most categories are rare: the initial prediction is e^-4 payments per month.
         nn.init.constant_(by_category.bias, -4.0)
         self.categories = nn.Sequential(nn.BatchNorm1d(network.features, momentum=0.03), by_category)
 
     def forward(self, batch: FoldBatch) -> Tensor:
-        """The loss of a batch, a scalar; the end of the days ahead is drawn from torch's generator."""
+        """Return the loss of a batch, a scalar. The end of the days ahead is drawn from torch's generator."""
         back = int(torch.randint(0, ENDS_BEFORE + 1, (1,)))
         now = batch.as_of - (back + AHEAD_DAYS) * DAY
         merchant, user = batch.merchant_of_payment, batch.user_of_payment
@@ -68,7 +69,7 @@ class VisitsAhead(Pretraining):
 
 
 class MaskedFields(Pretraining):
-    """Amount, category and channel of hidden payments, from the merchant's other payments and the user's others."""
+    """Predicts amount, category and channel of masked payments from the merchant's and the user's other payments."""
 
     def __init__(self, network: LBSF, fold: FoldConfig):
         super().__init__(network)
@@ -78,7 +79,7 @@ class MaskedFields(Pretraining):
         self.channel = nn.Linear(2 * width, fold.channel_buckets)
 
     def forward(self, batch: FoldBatch) -> Tensor:
-        """The loss of a batch, a scalar; which payments are hidden is drawn from torch's generator."""
+        """Return the loss of a batch, a scalar. The masked payments are drawn from torch's generator."""
         hidden = torch.rand(len(batch.paid_at)).to(batch.paid_at.device) < MASKED_SHARE
         shown = (~hidden).long()
         keep_words = ~hidden[segment_ids(batch.description_token_len)]
@@ -106,15 +107,15 @@ class MaskedFields(Pretraining):
 class Distillation(Pretraining):
     """Cross-entropy against a teacher's probability of default, on users with and without a label.
 
-    The teacher was trained on labels. Where these are few it learns from them better than a network does; the network
-    learns from the teacher on all folds (knowledge distillation, Hinton et al. 2015), its head included.
+    The teacher was trained on labels; with few of them it learns more than a network does. The network, including its
+    head, then learns from the teacher on all folds (knowledge distillation, Hinton et al. 2015).
     """
 
     def __init__(self, network: LBSF, fold: FoldConfig):
         super().__init__(network)
 
     def forward(self, batch: FoldBatch) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
         assert batch.teacher is not None
         return F.binary_cross_entropy_with_logits(self.network(batch).float(), batch.teacher)
 

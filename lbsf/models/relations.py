@@ -21,15 +21,23 @@ class RelationalLayer(nn.Module):
         )
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
-        """vectors (n, K, width), present (n, K) bool -> (n, K, width)."""
+        """Apply the layer.
+
+        Args:
+            vectors: (n, K, width), padded.
+            present: (n, K) bool, False in the padding.
+
+        Returns:
+            (n, K, width).
+        """
         n, k, width = vectors.shape
         q, key, value = self.heads_of(vectors)
-        # Without dropout of its own: with it, torch has no fused kernel for a CPU, and takes eight times as long.
+        # No dropout in the attention: with it, torch has no fused CPU kernel and takes eight times as long.
         mixed = F.scaled_dot_product_attention(q, key, value, attn_mask=present[:, None, None, :])
         return self.feed_forward(vectors + self.out(mixed.transpose(1, 2).reshape(n, k, width)))
 
     def heads_of(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, K, width) -> queries, keys and values, each (n, heads, K, width / heads)."""
+        """Return queries, keys and values of (n, K, width) vectors, each (n, heads, K, width / heads)."""
         n, k, _ = vectors.shape
         q, key, value = self.qkv(self.norm_attention(vectors)).view(n, k, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         return q, key, value

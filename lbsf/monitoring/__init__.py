@@ -1,1 +1,1 @@
-"""What is watched: the measures of each night, and the nightly report."""
+"""Monitoring: the measures of each night, and the nightly report."""

@@ -1,6 +1,6 @@
-"""The report's pictures, as SVG that stands in the page itself.
+"""The report's charts, as SVG that is embedded in the page.
 
-They are drawn at a phone's width, so that their text is readable there, and grow with the page.
+They are drawn at a phone's width, so that their text is readable there, and scale with the page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 WIDTH, HEIGHT = 5.0, 2.7  # inches of 72 points: 360 points wide
 INK, MUTED, BLUE, GREY, RED = "#1f2933", "#616e7c", "#2f6fad", "#9aa5b1", "#b4232c"
-# Told apart by people who see no red and green, and in grey print by their dashes.
+# Distinguishable with red-green colour blindness and, by their dashes, in grey print.
 LINES = ((BLUE, "-"), ("#c4680a", "--"), ("#4b8b5a", "-."), ("#7a5195", ":"))
 
 _STYLE: Any = {
@@ -36,13 +36,13 @@ _STYLE: Any = {
 
 
 def over_time(name: str, series: Mapping[str, Mapping[date, float]], label: str, limit: float | None = None) -> str:
-    """Up to len(LINES) measures by score date, with the value beyond which they breach.
+    """Draw up to len(LINES) measures by score date, with their threshold.
 
     Args:
-        name: of the picture, its own on the page.
-        series: what it is called -> score date -> value.
-        label: of the values.
-        limit: drawn as a line; None draws none.
+        name: of the chart, unique on the page.
+        series: title -> score date -> value.
+        label: of the value axis.
+        limit: the threshold, drawn as a line; None: no line.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _axes()
@@ -69,7 +69,13 @@ def over_time(name: str, series: Mapping[str, Mapping[date, float]], label: str,
 
 
 def score_distribution(histogram: Sequence[int], decades: int, bands: Mapping[str, float]) -> str:
-    """Users by probability, on a logarithmic axis, with the bands' limits."""
+    """Draw the number of users by probability, on a logarithmic axis, with the bands' limits.
+
+    Args:
+        histogram: users in bins of equal width in log10(probability), from 10**-decades to 1.
+        decades: how many decades below 1 the axis begins.
+        bands: band -> upper limit, rising.
+    """
     with mpl.rc_context(_STYLE):
         figure, axes = _axes()
         edges = [10 ** (-decades + number * decades / len(histogram)) for number in range(len(histogram) + 1)]
@@ -101,7 +107,7 @@ def score_distribution(histogram: Sequence[int], decades: int, bands: Mapping[st
 
 
 def model_comparison(aucs: Mapping[str, float]) -> str:
-    """AUC of each model as bars from 0.5, which is guessing."""
+    """Draw the AUC of each model as bars from 0.5, which is guessing."""
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(height=0.55 + 0.42 * len(aucs))
         names = list(aucs)[::-1]
@@ -118,7 +124,7 @@ def model_comparison(aucs: Mapping[str, float]) -> str:
 
 
 def payments_by_day(counts: Mapping[date, int], first: date, end: date) -> str:
-    """Payments of each day of [first, end); a day without any stands at 0."""
+    """Draw the number of payments of each day of [first, end); days without payments are 0."""
     with mpl.rc_context(_STYLE):
         figure, axes = _axes()
         days = [first + timedelta(days=number) for number in range((end - first).days)]
@@ -150,7 +156,7 @@ def _whole_counts(axes: Axes, label: str) -> None:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The figure as an <svg> element, the same bytes for the same figure."""
+    """Return the figure as an <svg> element; the same figure gives the same bytes."""
     with mpl.rc_context({"svg.hashsalt": name}):
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))

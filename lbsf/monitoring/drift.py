@@ -1,4 +1,4 @@
-"""How far a night's scores and inputs have moved from what its model was trained on. Counted in Spark's tasks."""
+"""Drift of a night's scores and inputs from the data that its model was trained on. Spark tasks do the counting."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ COUNTED = StructType(
 
 
 def count_inputs(folds: DataFrame) -> Counts:
-    """Counts of every input of these folds, as lbsf.evaluation.reference.count makes them.
+    """Count every input of the folds, as lbsf.evaluation.reference.count does.
 
-    Each task counts its own folds; Spark adds the tasks' counts, so the driver sees each bin once however many
-    folds there are.
+    Each task counts its own folds and Spark adds the tasks' counts, so the driver receives one row per bin, however
+    many folds there are.
 
     Args:
         folds: rows of the folds table.
@@ -49,10 +49,10 @@ def count_inputs(folds: DataFrame) -> Counts:
 
 
 def count_scores(scores: DataFrame, bins: Bins) -> Ints:
-    """Users in each bin of the reference's scores, (len(bins.shares),); thin files are left out.
+    """Count the users in each bin of the reference's scores, (len(bins.shares),); thin files are left out.
 
     Args:
-        scores: rows of the scores table, of one night.
+        scores: rows of the scores table of one night.
         bins: Reference.score.
     """
     place: Column = F.lit(0)
@@ -66,14 +66,14 @@ def count_scores(scores: DataFrame, bins: Bins) -> Ints:
 
 
 def drift_measures(scores: DataFrame, inputs: Counts, reference: Reference, limits: MonitoringConfig) -> list[Measured]:
-    """score_psi, and input_psi of each input.
+    """Measure score_psi, and input_psi of each input.
 
-    A PSI breaches above its limit, or above what chance explains where that is more.
+    A PSI is a breach if it is above both its limit and the PSI that chance explains.
 
     Args:
-        scores: rows of the scores table, of one night.
-        inputs: of `count_inputs`, over the night's folds.
-        reference: of the model that scored.
+        scores: rows of the scores table of one night.
+        inputs: as returned by `count_inputs` for the night's folds.
+        reference: of the model that scored the night.
         limits: the thresholds.
     """
     users = count_scores(scores, reference.score)

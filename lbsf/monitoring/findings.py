@@ -1,4 +1,4 @@
-"""What was measured of a night, what of it lies beyond its threshold, and what a person should look at then."""
+"""The measures of a night, which of them breach their thresholds, and what to look at after a breach."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ ALL = "all"
 
 
 class Measure(NamedTuple):
-    """What a measure is called on the page, how its value is written, and what to look at when it breaches.
+    """A measure's title and number format on the page, and what to look at after a breach.
 
     Attributes:
-        title: for the page.
-        kind: `number`, `count`, `share` of 1, or `change`, a share with its sign.
-        look_at: None where no threshold judges it.
+        title: on the page.
+        kind: `number`, `count`, `share` (written in percent) or `change` (in percent, with its sign).
+        look_at: None for a measure without a threshold.
     """
 
     title: str
@@ -22,7 +22,7 @@ class Measure(NamedTuple):
     look_at: str | None = None
 
     def text(self, value: float | None) -> str:
-        """A value as people read it.
+        """Format a value for people.
 
         >>> MEASURES["users_change"].text(-0.25), MEASURES["thin_share"].text(0.00012), MEASURES["users"].text(None)
         ('-25 %', '0.012 %', '–')
@@ -83,7 +83,7 @@ MEASURES = {
 
 
 class Measured(NamedTuple):
-    """One row of score_monitoring: see lbsf/schemas/scores.py."""
+    """One row of the table score_monitoring (lbsf/schemas/scores.py)."""
 
     measure: str
     segment: str
@@ -94,11 +94,11 @@ class Measured(NamedTuple):
 
     @property
     def side(self) -> str:
-        """On which side of its threshold a breach lies."""
+        """Return whether a breach is `above` or `below` its threshold."""
         return "above" if (self.value or 0.0) > (self.threshold or 0.0) else "below"
 
     def __str__(self) -> str:
-        """A breach in one line: what, how much, and what to look at."""
+        """Return a breach in one line: the measure, its value, and what to look at."""
         kind = MEASURES[self.measure]
         return (
             f"{self.measure} {self.segment}: {kind.text(self.value)} is {self.side} {kind.text(self.threshold)} "
@@ -107,21 +107,21 @@ class Measured(NamedTuple):
 
 
 def shown(measure: str, value: float | None, counted: int, segment: str = ALL) -> Measured:
-    """A value that no threshold judges."""
+    """Return a value without a threshold."""
     return Measured(measure, segment, None if value is None else float(value), None, False, counted)
 
 
 def at_most(
     measure: str, value: float | None, limit: float, counted: int, segment: str = ALL, *, judged: bool = True
 ) -> Measured:
-    """A value that breaches above its limit; not judged, it has none."""
+    """Return a value that is a breach above its limit; without a threshold if `judged` is False."""
     if value is None or not judged:
         return shown(measure, value, counted, segment)
     return Measured(measure, segment, value, limit, value > limit, counted)
 
 
 def at_least(measure: str, value: float | None, limit: float, counted: int, *, judged: bool) -> Measured:
-    """A value that breaches below its limit."""
+    """Return a value that is a breach below its limit; without a threshold if `judged` is False."""
     if value is None or not judged:
         return shown(measure, value, counted)
     return Measured(measure, ALL, value, limit, value < limit, counted)
@@ -130,7 +130,10 @@ def at_least(measure: str, value: float | None, limit: float, counted: int, *, j
 def within(
     measure: str, value: float | None, limits: tuple[float, float], middle: float, counted: int, *, judged: bool
 ) -> Measured:
-    """A value that breaches outside its limits; its threshold is the limit on its side of `middle`."""
+    """Return a value that is a breach outside its limits; without a threshold if `judged` is False.
+
+    Its threshold is the lower limit if the value is below `middle`, else the upper one.
+    """
     if value is None or not judged:
         return shown(measure, value, counted)
     low, high = limits
@@ -138,11 +141,11 @@ def within(
 
 
 def share(part: int, whole: int) -> float | None:
-    """`part` of `whole`; None of nothing."""
+    """Return part / whole, or None if `whole` is 0."""
     return part / whole if whole else None
 
 
 def breaches(measured: Sequence[Measured]) -> list[Measured]:
-    """Those beyond their threshold, in the order of MEASURES."""
+    """Return the breaches, in the order of MEASURES."""
     order = list(MEASURES)
     return sorted((one for one in measured if one.breached), key=lambda one: (order.index(one.measure), one.segment))

@@ -1,4 +1,4 @@
-"""What monitor_scores wrote of a night and of the nights before it, for the report."""
+"""Reads the results of monitor_scores for one night, and the history before it, for the report."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lbsf.monitoring.findings import ALL, Measured, breaches
 from lbsf.monitoring.migration import Migration
 
 DATES = 60
-# The segments of score_psi and of quality are few; of these measures the page shows all nights.
+# The measures that the report draws over time.
 SHOWN_OVER_TIME = ("score_psi", "input_psi", "matured_auc", "matured_ks", "matured_calibration")
 
 
 @dataclass(frozen=True)
 class Watched:
-    """One watched night.
+    """The monitoring results of one night.
 
     Attributes:
-        measured: its rows, in the order of measure and segment.
-        history: (measure, segment) -> score date -> value, of SHOWN_OVER_TIME and the last DATES dates.
-        migrations: its band changes, `night` and `month` where there are such.
+        measured: the night's rows of score_monitoring, in the order of measure and segment.
+        history: (measure, segment) -> score date -> value, for SHOWN_OVER_TIME and the last DATES dates.
+        migrations: the night's band migrations, `night` and `month`, if there are earlier nights to compare with.
     """
 
     measured: tuple[Measured, ...]
@@ -32,20 +32,20 @@ class Watched:
 
     @property
     def breaches(self) -> list[Measured]:
-        """What lies beyond its threshold."""
+        """Return the measures beyond their thresholds."""
         return breaches(self.measured)
 
     def of(self, measure: str, segment: str = ALL) -> Measured | None:
-        """One row, or None where there is none."""
+        """Return the row of a measure and segment, or None."""
         return next((one for one in self.measured if one[:2] == (measure, segment)), None)
 
     def segments(self, measure: str) -> dict[str, Measured]:
-        """A measure's rows by segment, without the whole."""
+        """Return a measure's rows by segment, without the segment `all`."""
         return {one.segment: one for one in self.measured if one.measure == measure and one.segment != ALL}
 
 
 def collect_watched(monitoring: DataFrame, migration: DataFrame, as_of: date) -> Watched | None:
-    """Reads one night and the history up to it; None where the night was not watched.
+    """Read one night and the history up to it; return None if the night was not monitored.
 
     Args:
         monitoring: the score_monitoring table.

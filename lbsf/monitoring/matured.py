@@ -1,4 +1,4 @@
-"""How good past scores turned out to be, once the outcome was known."""
+"""Quality of past scores, measured on labels that have matured since."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lbsf.monitoring.findings import Measured, at_least, shown, within
 
 
 def matured_counts(labels: DataFrame, scores: DataFrame, as_of: date, limits: MonitoringConfig) -> pd.DataFrame:
-    """Users and defaults by band and probability, of the labels that matured within limits.matured_days up to `as_of`.
+    """Count users and defaults by band and probability, for labels that matured in the limits.matured_days to `as_of`.
 
-    A label counts with its user's latest score of at most limits.score_age_days before its observed_on, that day
-    included; a later score would know what the label is about. Labels without such a score are left out.
+    Each label is joined to its user's latest score that is not later than the label's observed_on and at most
+    limits.score_age_days older; a later score could already know the outcome. Labels without such a score are left out.
 
     Args:
         labels: rows of the labels table.
         scores: rows of the scores table.
-        as_of: the night; a label that matured after it is not known yet.
-        limits: the lookbacks.
+        as_of: the night; a label that matures after it is not known yet.
+        limits: the lookback periods.
 
     Returns:
-        band, probability, users, defaults: at most a row a distinct probability and band, however many labels.
+        band, probability, users, defaults: one row per distinct probability and band, however many labels there are.
     """
     first = as_of - timedelta(days=limits.matured_days)
     labels = labels.where((F.col("matured_on") > F.lit(first)) & (F.col("matured_on") <= F.lit(as_of)))
@@ -37,7 +37,7 @@ def matured_counts(labels: DataFrame, scores: DataFrame, as_of: date, limits: Mo
     if observed[0] is None:
         return pd.DataFrame({"band": [], "probability": [], "users": [], "defaults": []})
     earliest = observed[0] - timedelta(days=limits.score_age_days)
-    # The nights are partitions: others are not read.
+    # The table is partitioned by night: only these nights are read.
     nights = scores.where(F.col("score_date").between(F.lit(earliest), F.lit(observed[1])))
     age = F.datediff("observed_on", "score_date")
     latest = (
@@ -56,20 +56,20 @@ def matured_counts(labels: DataFrame, scores: DataFrame, as_of: date, limits: Mo
 
 
 def matured_measures(counts: pd.DataFrame, limits: MonitoringConfig) -> list[Measured]:
-    """Quality of the whole, and mean probability beside the default rate by band.
+    """Measure the quality of matured scores overall, and the mean probability and default rate of each band.
 
-    Thresholds are set from limits.min_defaults defaults, and as many others, on.
+    Thresholds apply only if there are at least limits.min_defaults defaults and as many non-defaults.
 
     Args:
-        counts: of `matured_counts`.
+        counts: as returned by `matured_counts`.
         limits: the thresholds.
     """
     users, defaults = int(counts["users"].sum()), int(counts["defaults"].sum())
     found = [shown("matured_users", users, users), shown("matured_defaults", defaults, users), *_rates(counts)]
     if not 0 < defaults < users:
-        nothing = ("matured_auc", "matured_auc_low", "matured_auc_high", "matured_ks", "matured_calibration")
-        return found + [shown(measure, None, users) for measure in nothing]
-    # In the order of counts' rows: those in default first, then the others. 16 bytes a label.
+        undefined = ("matured_auc", "matured_auc_low", "matured_auc_high", "matured_ks", "matured_calibration")
+        return found + [shown(measure, None, users) for measure in undefined]
+    # The counts are expanded to one element per label: defaults first, then the others. 16 bytes a label.
     label = np.repeat([1.0, 0.0], [defaults, users - defaults])
     others = counts["users"] - counts["defaults"]
     probability = np.concatenate([np.repeat(counts["probability"], times) for times in (counts["defaults"], others)])
@@ -87,7 +87,7 @@ def matured_measures(counts: pd.DataFrame, limits: MonitoringConfig) -> list[Mea
 
 
 def _rates(counts: pd.DataFrame) -> list[Measured]:
-    """Mean probability and default rate, over all and by band."""
+    """Return mean probability and default rate, overall and by band."""
     found = []
     expected = counts.assign(expected=counts["users"] * counts["probability"])
     parts = [("all", expected), *expected.groupby("band")]

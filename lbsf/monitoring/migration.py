@@ -1,4 +1,4 @@
-"""Who moved from which risk band to which, between two nights."""
+"""Band migration: how many users moved from one risk band to another between two nights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Migration(NamedTuple):
     Attributes:
         period: `night` or `month`.
         since: the earlier night.
-        moves: (from band, to band) -> users, NOT_SCORED for the night on which a user had no score.
+        moves: (from band, to band) -> users; the band is NOT_SCORED on a night without a score of the user.
     """
 
     period: str
@@ -31,11 +31,13 @@ class Migration(NamedTuple):
 
 
 def earlier_nights(scored: Sequence[date], as_of: date) -> dict[str, date]:
-    """The nights to compare with: `night`, the last scored before `as_of`; `month`, the last at least 30 days before.
+    """Return the earlier nights to compare with.
+
+    `night` is the latest scored night before `as_of`, `month` the latest at least 30 days before it.
 
     Args:
         scored: all score dates.
-        as_of: the night that is watched.
+        as_of: the night that is monitored.
     """
     latest = {
         "night": max((one for one in scored if one < as_of), default=None),
@@ -45,12 +47,12 @@ def earlier_nights(scored: Sequence[date], as_of: date) -> dict[str, date]:
 
 
 def band_migration(scores: DataFrame, as_of: date, period: str, since: date) -> Migration:
-    """Counts the users by their bands of two nights.
+    """Count users by their bands on two nights.
 
     Args:
         scores: rows of the scores table.
         as_of: the later night.
-        period: what to call it.
+        period: the name of the comparison.
         since: the earlier night.
     """
     after, before = (
@@ -65,13 +67,13 @@ def band_migration(scores: DataFrame, as_of: date, period: str, since: date) -> 
 def move_measures(
     migration: Migration, bands: Sequence[str], limits: MigrationLimits, min_counted: int
 ) -> list[Measured]:
-    """Shares of the users with a risk band on both nights who moved; thin files have none.
+    """Measure the shares of users who moved, among those with a risk band on both nights (thin files have none).
 
     Args:
         migration: the moves.
-        bands: of scoring.bands, in rising order of risk.
-        limits: the thresholds of its period.
-        min_counted: fewer users are not judged.
+        bands: the names in scoring.bands, in ascending order of risk.
+        limits: the thresholds for the migration's period.
+        min_counted: no threshold applies to fewer users.
     """
     steps = _by_step(migration.moves, bands)
     users = sum(steps.values())
@@ -88,11 +90,11 @@ def move_measures(
 
 
 def _by_step(moves: Mapping[tuple[str, str], int], bands: Sequence[str]) -> dict[int, int]:
-    """Users by the number of bands that they moved, up positive."""
-    place = {name: number for number, name in enumerate(bands)}
+    """Count users by the number of bands that they moved; positive is towards higher risk."""
+    rank = {name: number for number, name in enumerate(bands)}
     steps: dict[int, int] = {}
     for (before, after), users in moves.items():
-        if before in place and after in place:
-            step = place[after] - place[before]
+        if before in rank and after in rank:
+            step = rank[after] - rank[before]
             steps[step] = steps.get(step, 0) + users
     return steps

@@ -1,4 +1,4 @@
-"""The nightly report: one HTML page that needs nothing but itself."""
+"""The nightly report: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lbsf.monitoring import charts
 from lbsf.monitoring.findings import ALL, MEASURES, Measured
 from lbsf.monitoring.history import Watched
 from lbsf.monitoring.migration import NOT_SCORED, Migration
-from lbsf.monitoring.night import DECADES, METRICS, Night, Quality
+from lbsf.monitoring.summary import DECADES, METRICS, Night, Quality
 
 METRIC_NAMES = {"auc": "AUC", "ks": "KS", "pr_auc": "PR-AUC", "brier": "Brier score"}
-# Inputs drawn over time: those that have moved most on this night.
+# Inputs whose PSI is drawn over time: those with the largest PSI on this night.
 WORST_INPUTS = 3
 
 
 class MoveRow(NamedTuple):
-    """Users of one band of the earlier night, and what share of them stands in each band of the later one."""
+    """Users of one band of the earlier night, and their shares by band of the later night."""
 
     band: str
     users: int
@@ -28,7 +28,7 @@ class MoveRow(NamedTuple):
 
 
 class MoveMatrix(NamedTuple):
-    """A band migration as the page shows it: row by row, None where nobody went that way."""
+    """A band migration as the page shows it: one row per earlier band; a share is None if no user made that move."""
 
     period: str
     since: date
@@ -45,15 +45,15 @@ def render_report(
     window_days: int,
     made_at: datetime,
 ) -> str:
-    """The page.
+    """Render the page as HTML.
 
     Args:
         night: the night's figures.
-        quality: of the champion; None where its run has no metrics.
-        watched: what monitor_scores found; None where it has not run.
-        versions: table -> Delta version that the figures were read at.
-        window_days: days of history behind the scores.
-        made_at: when the page is made, UTC.
+        quality: of the champion; None if its run has no metrics.
+        watched: the results of monitor_scores; None if it has not run.
+        versions: table -> Delta version that the figures were read from.
+        window_days: days of payments that the scores are made from.
+        made_at: time of creation shown on the page, UTC.
     """
     environment = Environment(
         loader=PackageLoader("lbsf.monitoring", "."),
@@ -90,41 +90,43 @@ def render_report(
 
 
 def move_matrix(migration: Migration, bands: Sequence[str]) -> MoveMatrix:
-    """A migration by the earlier night's bands, in the order of `bands`; bands of older settings behind."""
+    """Arrange a migration by the earlier night's bands, in the order of `bands`, then bands of former settings."""
     known = [*bands, *sorted({band for move in migration.moves for band in move} - {*bands, NOT_SCORED}), NOT_SCORED]
     users = {before: sum(n for (one, _), n in migration.moves.items() if one == before) for before in known}
     reached = {after for _, after in migration.moves}
     columns = tuple(band for band in known if band in reached)
     rows = tuple(
-        MoveRow(before, users[before], tuple(_part(migration.moves.get((before, to)), users[before]) for to in columns))
+        MoveRow(
+            before, users[before], tuple(_share(migration.moves.get((before, to)), users[before]) for to in columns)
+        )
         for before in known
         if users[before]
     )
-    order = {band: place for place, band in enumerate(known)}
+    order = {band: position for position, band in enumerate(known)}
     moves = sorted(((*move, n) for move, n in migration.moves.items()), key=lambda m: (order[m[0]], order[m[1]]))
     return MoveMatrix(migration.period, migration.since, columns, rows, tuple(moves))
 
 
-def _part(users: int | None, of: int) -> float | None:
+def _share(users: int | None, of: int) -> float | None:
     return users / of if users else None
 
 
 def _drifts(watched: Watched) -> list[Measured]:
-    """The scores' drift, then the inputs', the largest first."""
+    """Return the PSI of the scores, then those of the inputs, the largest first."""
     inputs = sorted(watched.segments("input_psi").values(), key=lambda one: (-(one.value or 0.0), one.segment))
     scores = watched.of("score_psi")
     return [*([scores] if scores else []), *inputs]
 
 
 def _outcomes(watched: Watched, bands: Sequence[str]) -> list[tuple[str, Measured, Measured]]:
-    """Band, mean probability and default rate of matured scores; bands of older settings behind."""
+    """Return band, mean probability and default rate of matured scores; bands of former settings come last."""
     expected, observed = (watched.segments(f"matured_{name}") for name in ("mean_probability", "default_rate"))
     order = [*bands, *sorted(set(observed) - set(bands))]
     return [(band, expected[band], observed[band]) for band in order if band in observed]
 
 
 def _over_time(watched: Watched) -> dict[str, str | None]:
-    """The pictures of the nights up to this one; None where there is only one."""
+    """Draw the charts over the nights up to this one; None for a chart with one night only."""
     history = watched.history
     inputs = [one for one in _drifts(watched) if one.measure == "input_psi"]
     drift = {"scores": history.get(("score_psi", ALL), {})}
@@ -135,18 +137,20 @@ def _over_time(watched: Watched) -> dict[str, str | None]:
     }
     calibration = {"calibration": history.get(("matured_calibration", ALL), {})}
     return {
-        "drift": _drawn("drift", drift, "PSI", score_psi.threshold if score_psi else None),
-        "matured": _drawn("matured", matured, "of matured scores"),
-        "calibration": _drawn(
+        "drift": _line_chart("drift", drift, "PSI", score_psi.threshold if score_psi else None),
+        "matured": _line_chart("matured", matured, "of matured scores"),
+        "calibration": _line_chart(
             "calibration", calibration, "mean probability / default rate", level.threshold if level else None
         ),
     }
 
 
-def _drawn(name: str, series: Mapping[str, Mapping[date, float]], label: str, limit: float | None = None) -> str | None:
-    # One night makes no line.
-    there = {title: values for title, values in series.items() if len(values) > 1}
-    return charts.over_time(name, there, label, limit) if there else None
+def _line_chart(
+    name: str, series: Mapping[str, Mapping[date, float]], label: str, limit: float | None = None
+) -> str | None:
+    # A line needs at least two nights.
+    lines = {title: values for title, values in series.items() if len(values) > 1}
+    return charts.over_time(name, lines, label, limit) if lines else None
 
 
 def _aucs(quality: Quality) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How much there was of everything: users, thin files, payments by day, late and quarantined rows."""
+"""Volume measures: users, thin files, payments by day, late and quarantined rows."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lbsf.config.models import MonitoringConfig
 from lbsf.monitoring.findings import Measured, at_most, share, shown, within
 
 WEEK = 7
-# Four weeks before the last one: what a day or a week is compared with.
+# The four weeks before the last week are the baseline for the last day and the last week.
 BEFORE_DAYS = 28
 
 
 def user_measures(users: int, thin: int, folds: int, before: int | None, limits: MonitoringConfig) -> list[Measured]:
-    """users, users_change, thin_share and without_score_share.
+    """Measure users, users_change, thin_share and without_score_share.
 
     Args:
-        users: scores of the night.
-        thin: of them, thin files.
-        folds: folds of the night.
-        before: scores of the night scored before; None: there is none.
+        users: number of scores of the night.
+        thin: how many of them are thin files.
+        folds: number of folds of the night.
+        before: number of scores of the previously scored night; None if there is none.
         limits: the thresholds.
     """
     change = users / before - 1 if before else None
@@ -38,11 +38,11 @@ def user_measures(users: int, thin: int, folds: int, before: int | None, limits:
 
 
 def without_fold_measure(payments: DataFrame, folds: DataFrame, as_of: date, limits: MonitoringConfig) -> Measured:
-    """without_fold_share: of the users who paid in the week before `as_of`, those without a fold of that night.
+    """Measure without_fold_share: the share of users with payments in the week before `as_of` who have no fold.
 
     Args:
-        payments: rows of the payments table, of the version that the folds were made from.
-        folds: rows of the folds table, of `as_of`.
+        payments: rows of the payments table, at the version that the folds were made from.
+        folds: rows of the folds table of `as_of`.
         as_of: the night.
         limits: the thresholds.
     """
@@ -55,19 +55,19 @@ def without_fold_measure(payments: DataFrame, folds: DataFrame, as_of: date, lim
 
 
 def payments_by_day(payments: DataFrame, as_of: date) -> dict[date, int]:
-    """Payments of each day that has any, of the five weeks before `as_of`."""
+    """Count the payments of each day of the five weeks before `as_of`; days without payments are absent."""
     window = _paid(payments, as_of - timedelta(days=WEEK + BEFORE_DAYS), as_of)
     return {row["paid_on"]: row["count"] for row in window.groupBy("paid_on").count().collect()}
 
 
 def payment_measures(by_day: Mapping[date, int], as_of: date, limits: MonitoringConfig) -> list[Measured]:
-    """payments_day, payments_week and how far both lie from before.
+    """Measure payments_day and payments_week, and their changes against the weeks before.
 
     The last day is compared with the mean of the same weekday in the four weeks before, the last week with the
-    mean of these four weeks. Where payments begin within them, the days before the first payment do not count.
+    mean of these four weeks. Days before the first payment do not count.
 
     Args:
-        by_day: of `payments_by_day`.
+        by_day: as returned by `payments_by_day`.
         as_of: the night.
         limits: the thresholds.
     """
@@ -96,16 +96,16 @@ def delivery_measures(
     until: datetime,
     limits: MonitoringConfig,
 ) -> list[Measured]:
-    """late_share and quarantined_share of what was delivered since the night scored before, or ever.
+    """Measure late_share and quarantined_share of the rows delivered since the previously scored night, if any.
 
-    A payment is late that was paid before the previous night and came after it was scored: that score missed it.
-    quarantined_share has a segment for each reason beside the whole; a row that broke two rules counts under both.
+    A payment is late if it was paid before the previous night but arrived after that night was scored.
+    quarantined_share has one segment per reason and `all`; a row that broke two rules counts under both.
 
     Args:
-        payments: rows of the payments table, of the version that the folds were made from.
-        quarantine: the payments_quarantine table; None where nothing was ever quarantined.
-        previous: the night scored before and when it was scored, UTC; None: there is none.
-        until: when the night that is watched was scored, UTC.
+        payments: rows of the payments table, at the version that the folds were made from.
+        quarantine: the payments_quarantine table; None if nothing was ever quarantined.
+        previous: the previously scored night and the time of its scoring, UTC; None if there is none: all rows count.
+        until: time of scoring of the monitored night, UTC.
         limits: the thresholds.
     """
     arrived, late = _arrived(payments, previous)
@@ -131,7 +131,7 @@ def delivery_measures(
 
 
 def _arrived(payments: DataFrame, previous: tuple[date, datetime] | None) -> tuple[int, int]:
-    """Payments that were stored since, and those of them that are late."""
+    """Count the payments stored since the previous scoring, and the late ones among them."""
     if previous is None:
         return payments.count(), 0
     night, scored_at = previous
@@ -144,7 +144,7 @@ def _arrived(payments: DataFrame, previous: tuple[date, datetime] | None) -> tup
 def _refused(
     quarantine: DataFrame, previous: tuple[date, datetime] | None, until: datetime
 ) -> tuple[int, dict[str, int]]:
-    """Rows that were refused since, and by reason."""
+    """Count the rows quarantined since the previous scoring, in all and by reason."""
     since = quarantine.where(F.col("quarantined_at") <= F.lit(until))
     if previous is not None:
         since = since.where(F.col("quarantined_at") > F.lit(previous[1]))
@@ -156,7 +156,7 @@ def _refused(
 
 
 def _paid(payments: DataFrame, first: date, end: date) -> DataFrame:
-    """Payments of the days [first, end)."""
+    """Return the payments of the days [first, end)."""
     return payments.where((F.col("paid_on") >= F.lit(first)) & (F.col("paid_on") < F.lit(end)))
 
 

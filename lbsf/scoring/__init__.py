@@ -1,4 +1,4 @@
-"""Scoring: folds and a model to scores with reasons. Pure: jobs/score_users.py reads and writes."""
+"""Scoring: computes scores with reasons from folds and a model. Pure: jobs/score_users.py reads and writes."""
 
 from lbsf.scoring.change import with_change
 from lbsf.scoring.explain import BatchScores, score_batch

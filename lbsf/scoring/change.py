@@ -1,4 +1,4 @@
-"""What changed since the night that was scored before, joined to the scores after the network has run."""
+"""Adds the change since the previously scored night to the scores, after the network has run."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from lbsf.models.predict import PROBABILITY_DECIMALS
 from lbsf.schemas.scores import CHANGE
 from lbsf.scoring.explain import CONTRIBUTION_DECIMALS
 
-# Log-odds that are too little to speak of.
+# Smaller changes of the log-odds are described as nearly unchanged.
 LITTLE = 0.05
 
 
 def with_change(scores: DataFrame, earlier: DataFrame | None, since: date | None, model_version: str) -> DataFrame:
-    """Adds the column `change`; drops what it is made from, new_payments and by_new_payments.
+    """Add the column `change`, and drop its inputs new_payments and by_new_payments.
 
     Args:
-        scores: output of score_folds, asked for payments since `since`.
-        earlier: rows of the scores table of the night scored before; None: there is none.
-        since: that night.
-        model_version: that scores this night.
+        scores: output of score_folds, called with the same `since`.
+        earlier: rows of the scores table of the previously scored night; None if there is none.
+        since: the previously scored night.
+        model_version: version of the model that scored this night.
 
     Returns:
-        One row a row of `scores`. `change` is null for a user without an earlier score, and where either
+        The rows of `scores`. `change` is null for a user without an earlier score, and if either
         score is a thin file's.
     """
     if earlier is None or since is None:
@@ -56,12 +56,12 @@ def _log_odds(probability: Column) -> Column:
 
 
 def _text(since: date, contribution: Column, other_model: Column) -> Column:
-    """The change as a sentence."""
+    """Describe the change in a sentence."""
     now, then = (F.format_string("%.1f %%", 100 * F.col(name)) for name in ("probability", "then"))
     new, did = F.col("new_payments"), F.col("by_new_payments")
     moved = F.when(contribution > 0, "Rose").otherwise("Fell")
     payments = F.when(new == 1, "1 new payment").otherwise(F.format_string("%d new payments", new))
-    # New payments did it where the rest of the change is the smaller part.
+    # New payments are the main cause if the rest of the change is at most half of it.
     mostly_new = F.abs(contribution - did) <= F.abs(contribution) / 2
     why = (
         F.when(other_model, F.lit("another model scored then"))

@@ -1,4 +1,4 @@
-"""Which field of a merchant's payments moved a score: the score with that field alone made unremarkable."""
+"""Finds the field of a merchant's payments that moved a score, by replacing one field at a time by neutral values."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ NO_FIELD = -1
 def logits_without_fields(
     model: LBSF, packed: PackedFolds, vectors: Tensor, merchants: Ints, window_days: int
 ) -> Tensor:
-    """Logits of the users with one field of one of their merchants made unremarkable.
+    """Return users' logits with one field of one of their merchants replaced by neutral values.
 
-    A merchant is encoded from its own payments, so only its vector is worked out again.
+    A merchant is encoded from its own payments only, so just its own vector is computed anew.
 
     Args:
         model: the network, in evaluation mode.
         packed: folds of n users with M merchants.
-        vectors: (M, width + tallies) of the merchants as they are.
+        vectors: (M, width + tallies) vectors of the unchanged merchants.
         merchants: (R,) positions of the merchants that are changed, one at a time.
-        window_days: of the folds.
+        window_days: days of the folds' window.
 
     Returns:
         (R, fields) logits of each merchant's user, fields as in REASON_FIELDS.
@@ -42,34 +42,34 @@ def logits_without_fields(
     first = np.cumsum(packed.merchant_count) - packed.merchant_count
     owner = packed.user_of_merchant[merchants]
     count = packed.merchant_count[owner]
-    # Of each changed merchant, where its user's merchants stand, and its own place among them.
+    # For each changed merchant: the positions of all its user's merchants, and its own position among all of these.
     begins = np.cumsum(count) - count
-    everyone = np.arange(int(count.sum())) + np.repeat(first[owner] - begins, count)
+    positions = np.arange(int(count.sum())) + np.repeat(first[owner] - begins, count)
     changed = torch.from_numpy(begins + merchants - first[owner])
     alone = merchants_alone(packed, merchants)
     usual = usual_cents(packed)[owner]
-    unremarkable = {
+    neutral = {
         "amount": _usual_amount(alone, usual),
         "time": _even_times(alone, window_days),
         "kind": _unknown_kind(alone),
     }
     found = []
     for field in REASON_FIELDS:
-        theirs = vectors[torch.from_numpy(everyone)]
-        theirs[changed] = model.merchant_vectors(FoldBatch.from_packed(unremarkable[field]))
-        found.append(model.logits_of(theirs, torch.from_numpy(count)))
+        all_vectors = vectors[torch.from_numpy(positions)]
+        all_vectors[changed] = model.merchant_vectors(FoldBatch.from_packed(neutral[field]))
+        found.append(model.logits_of(all_vectors, torch.from_numpy(count)))
     return torch.stack(found, dim=1)
 
 
 def strongest_field(moved: Floats, contribution: Floats) -> Ints:
-    """The field that did most of each contribution.
+    """Return the field that explains most of each contribution.
 
     Args:
-        moved: (R, fields) log-odds as they are less those without what is special in the field.
-        contribution: (R,) of the merchant as a whole.
+        moved: (R, fields) log-odds less those with the field's neutral values.
+        contribution: (R,) contribution of the whole merchant.
 
     Returns:
-        (R,) positions in REASON_FIELDS; NO_FIELD where none moved the score in the contribution's direction.
+        (R,) positions in REASON_FIELDS; NO_FIELD if no field moved the score in the contribution's direction.
     """
     towards = moved * np.sign(contribution)[:, None]
     strongest = towards.argmax(axis=1) if len(towards) else np.zeros(0, np.int64)
@@ -78,7 +78,7 @@ def strongest_field(moved: Floats, contribution: Floats) -> Ints:
 
 
 def usual_cents(packed: PackedFolds) -> Ints:
-    """The median absolute amount of each user's payments, (n,); 0 without any."""
+    """Return the median absolute amount of each user's payments in cents, (n,); 0 without payments."""
     user = packed.user_of_payment
     size = np.abs(packed.amount_cents)
     ordered = size[np.lexsort((size, user))]
@@ -90,23 +90,23 @@ def usual_cents(packed: PackedFolds) -> Ints:
 
 
 def _usual_amount(alone: PackedFolds, usual: Ints) -> PackedFolds:
-    """As if each payment had been of the user's usual amount; (R,) cents."""
+    """Set each payment's amount to its user's usual amount, (R,) cents, with the payment's own sign."""
     amount = np.repeat(usual, alone.merchant_len)
     return replace(alone, amount_cents=np.where(alone.amount_cents < 0, -amount, amount))
 
 
 def _even_times(alone: PackedFolds, window_days: int) -> PackedFolds:
-    """As if the payments had been spread evenly over the window, at noon."""
+    """Spread each merchant's payments evenly over the days of the window, at noon."""
     count = np.repeat(alone.merchant_len, alone.merchant_len)
     first = np.cumsum(alone.merchant_len) - alone.merchant_len
-    place = np.arange(len(count)) - np.repeat(first, alone.merchant_len)
-    days = ((2 * place + 1) * window_days) // (2 * count)
+    number = np.arange(len(count)) - np.repeat(first, alone.merchant_len)
+    days = ((2 * number + 1) * window_days) // (2 * count)
     begin = np.repeat(alone.as_of, alone.merchant_len) - window_days * SECONDS_PER_DAY
     return replace(alone, paid_at=begin + days * SECONDS_PER_DAY + SECONDS_PER_DAY // 2)
 
 
 def _unknown_kind(alone: PackedFolds) -> PackedFolds:
-    """As if nothing were known of what was paid for, how, and to whom."""
+    """Blank category, channel, description and the merchant's name."""
     for field in ("category", "channel", "description", "merchant_name"):
         alone = blank(alone, field)  # type: ignore[arg-type]
     return alone

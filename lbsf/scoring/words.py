@@ -1,4 +1,4 @@
-"""A reason as a sentence, with amounts and dates taken from the fold."""
+"""Reasons as sentences, with amounts and dates taken from the fold."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from lbsf.folds.packed import SECONDS_PER_DAY, Ints, PackedFolds
 from lbsf.schemas.scores import REASON_FIELDS
 from lbsf.scoring.fields import NO_FIELD, Floats, usual_cents
 
-# As in the network's own statistics of a merchant: what is held against what came before.
+# Recent payments are compared with earlier ones, as in the network's statistics of a merchant.
 RECENT_DAYS = 60
-# A silence of so many usual gaps is worth a word.
+# A silence longer than this many mean gaps is mentioned.
 LONG_SILENCE = 2.0
-# Amounts or frequencies that changed by less are not called changed.
+# Amounts or frequencies that changed by a smaller factor count as unchanged.
 CHANGED = 1.25
 
 
 def reason_texts(
     packed: PackedFolds, merchants: Ints, names: list[str], contribution: Floats, field: Ints
 ) -> list[str]:
-    """One or two sentences a reason: who was paid, how often, how much, until when, and what stands out.
+    """Describe each reason in one or two sentences: merchant, number and size of payments, last day, what is unusual.
 
     Args:
         packed: folds of n users with M merchants.
         merchants: (R,) positions of the merchants that are reasons.
-        names: their names or, where there is none, their ids; R of them.
+        names: R names of these merchants or, for those without a name, their ids.
         contribution: (R,) log-odds.
         field: (R,) positions in REASON_FIELDS, or NO_FIELD.
 
@@ -62,7 +62,7 @@ def _summary(name: str, paid_at: Ints, cents: Ints) -> str:
     if len(cents) == 1:
         kind = "incoming payment" if cents[0] < 0 else "payment"
         return f"{name}: one {kind} of {_money(abs(cents[0]))} on {last}"
-    # Refunds, salaries and payouts of loans alike.
+    # Incoming payments are refunds, salaries and loan payouts.
     incoming = int((cents < 0).sum())
     also = f", {incoming:,} of them incoming" if 0 < incoming < len(cents) else ""
     kind = "incoming payments" if incoming == len(cents) else "payments"

@@ -1,1 +1,1 @@
-"""The payment simulator: numpy kernels of one chunk of users, and Spark over the chunks."""
+"""The payment simulator: numpy simulates one chunk of users, Spark runs over the chunks."""

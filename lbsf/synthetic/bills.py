@@ -1,4 +1,4 @@
-"""What comes every month: salary in; rent, utilities, subscriptions and standing loans out; and new loans."""
+"""Monthly payments (salary, rent, utilities, subscriptions, loan instalments) and new small loans."""
 
 from __future__ import annotations
 
@@ -36,27 +36,30 @@ SLOTS = (
     ("subscription", 0.15),
     ("lender", 0.1),
 )
-LATE_DAYS = 4.0  # added to a bill's lateness by each unit of distress, on average
-MISSED = 0.02
-MISSED_BY_DISTRESS = 0.04
-LOAN_PER_WEEK = 0.0015
+LATE_DAYS = 4.0  # mean delay of a bill per unit of distress
+MISSED = 0.02  # probability that a bill is not paid
+MISSED_BY_DISTRESS = 0.04  # added to it per unit of distress
+LOAN_PER_WEEK = 0.0015  # probability of a new loan
 LOAN_PER_WEEK_BY_DISTRESS = 0.010
 INSTALMENTS = 8
 LOAN_EVERY_DAYS = 30
 
 
 def month_starts(start_on: date, days: int) -> NDArray[np.int64]:
-    """Day numbers of the firsts of the months from the one before start_on to the last simulated one."""
+    """Return the day number of each month's first day, from the month before start_on to the last simulated month.
+
+    Day 0 is start_on.
+    """
     first = np.datetime64(start_on, "D")
     months = np.arange(first.astype("datetime64[M]") - 1, (first + days).astype("datetime64[M]") + 1)
     return np.asarray((months.astype("datetime64[D]") - first).astype(np.int64))
 
 
 def simulate_bills(rng: np.random.Generator, people: People, merchants: Merchants, start_on: date, days: int) -> Events:
-    """Monthly payments. Distress delays bills month by month and lets some fall out; salaries come on time."""
+    """Simulate monthly payments. Distress delays bills and makes users miss some; salaries are always on time."""
     n, slots = len(people.activity), len(SLOTS)
     category = np.array([CODES[name] for name, _ in SLOTS])
-    # Who pays little through this bank has few of his bills here.
+    # Users with little activity at this bank pay few of their bills through it.
     reach = np.minimum(1.0, people.activity / 0.4)[:, None]
     held = rng.random((n, slots)) < np.array([share for _, share in SLOTS]) * reach
     merchant = merchants.draw(np.tile(category, n), rng.random(n * slots)).reshape(n, slots)
@@ -65,7 +68,7 @@ def simulate_bills(rng: np.random.Generator, people: People, merchants: Merchant
         np.isin(category, [CODES["salary"], CODES["rent"]]), 1.0, 0.3
     )
     level = base * np.exp(rng.normal(0, 0.25, (n, slots)))
-    # Subscriptions have a price tag.
+    # Subscription prices end in .99.
     level = np.where(category == CODES["subscription"], np.floor(level) + 0.99, level)
 
     months = month_starts(start_on, days)
@@ -76,7 +79,7 @@ def simulate_bills(rng: np.random.Generator, people: People, merchants: Merchant
     salary = kind == CODES["salary"]
     due = months[month] + due_day[user, slot]
     weekday = (due + start_on.weekday()) % 7
-    # Banks book on working days: a salary the Friday before, a bill the Monday after.
+    # Banks book on working days: a salary due at a weekend moves to Friday, a bill to Monday.
     due += np.where(weekday >= 5, np.where(salary, 4 - weekday, 7 - weekday), 0)
 
     distress = people.distress[user, np.clip(due // 7, 0, people.distress.shape[1] - 1)]
@@ -89,7 +92,7 @@ def simulate_bills(rng: np.random.Generator, people: People, merchants: Merchant
     user, slot, kind, paid, late = user[keep], slot[keep], kind[keep], paid[keep], late[keep]
 
     spread = np.array([CATEGORIES[code].spread for code in category])[slot]
-    # A standing loan is paid in equal instalments.
+    # Loan instalments are all equal.
     spread = np.where(kind == CODES["lender"], 0.0, spread)
     amount = level[user, slot] * np.exp(rng.normal(0, 1, len(user)) * spread)
     reminded = (late > 12) & (rng.random(len(user)) < 0.2)
@@ -104,9 +107,9 @@ def simulate_bills(rng: np.random.Generator, people: People, merchants: Merchant
 
 
 def simulate_loans(rng: np.random.Generator, people: People, merchants: Merchants, days: int) -> Events:
-    """New small loans: a payout, then instalments every thirty days. Distress makes them likelier."""
+    """Simulate new small loans: a payout, then instalments every 30 days. Distress makes a loan more likely."""
     distress = people.distress
-    # The year before the first day had its loans too, some still being paid: at the first week's distress.
+    # Loans taken in the PAST_WEEKS before the first day may still be in repayment. They use the first week's distress.
     history = np.repeat(distress[:, :1], PAST_WEEKS, axis=1)
     distress = np.concatenate([history, distress], axis=1)
     hazard = LOAN_PER_WEEK + LOAN_PER_WEEK_BY_DISTRESS * people.shows_loans[:, None] * distress

@@ -1,4 +1,4 @@
-"""What kinds of merchants there are: their words, hours, channels, amounts and seasons."""
+"""The merchant categories: their words, hours, channels, amounts and seasonality."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Category:
     Attributes:
         name: the bank's category text.
         merchant_share: share of all merchants.
-        concentration: popularity falls as rank to minus this: the larger, the heavier the head.
+        concentration: Zipf exponent: popularity is proportional to rank ** -concentration.
         nouns: last word of a merchant's name.
         memos: purchase descriptions.
         channels: probability of each of CHANNELS.
         amount: median amount, in the currency.
         spread: standard deviation of the amount's logarithm between payments of one user.
         hours: one of HOURS.
-        weekend: how busy Saturday and Sunday are against a working day.
-        december: how busy December is against an average month.
-        july: how busy July is against an average month.
+        weekend: visits on Saturday and Sunday relative to a working day.
+        december: visits in December relative to an average month.
+        july: visits in July relative to an average month.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Category:
     july: float = 1.0
 
 
-# Visits come first: their position is their column in lbsf/synthetic/visits.py. Bills follow.
+# Visited categories come first: their position is their column in lbsf/synthetic/visits.py. Bills follow.
 CATEGORIES = (
     Category(
         name="groceries", merchant_share=0.12, concentration=1.0,
@@ -161,7 +161,7 @@ SECOND_WORDS = (
     "fields", "lane", "oak", "elm", "maple", "rose", "fox", "lion", "eagle", "anchor", "mill",
 )  # fmt: skip
 
-# (hour, width in hours, weight) of each bump of the day.
+# (centre in hours, width in hours, weight) of each Gaussian peak of the day.
 HOURS = {
     "shop": ((11.0, 2.0, 1.0), (17.5, 2.0, 1.3)),
     "commute": ((7.5, 1.0, 1.0), (17.0, 1.5, 1.0), (12.0, 3.0, 0.5)),
@@ -172,7 +172,7 @@ HOURS = {
 
 
 def hour_distribution(hours: str) -> NDArray[np.float64]:
-    """Cumulative probability of each hour of the day, (24,), rising to 1."""
+    """Return the cumulative probability of the hours of the day, (24,), rising to 1."""
     clock = np.arange(24) + 0.5
     density = np.full(24, 0.01)
     for centre, width, weight in HOURS[hours]:

@@ -1,4 +1,4 @@
-"""Simulated payments as a bank delivers them: its own column names, text, duplicates, late and broken rows."""
+"""Simulated payments as a bank delivers them: its column names, all values as text, duplicate, late and bad rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lbsf.synthetic.catalogue import CHANNELS
 from lbsf.synthetic.events import MEMOS, Events
 from lbsf.synthetic.merchants import Merchants
 
-# Kinds of raw rows, for counting; the files do not tell them.
+# Kinds of raw rows, for counting; the delivered files do not contain them.
 PAYMENT, DUPLICATE, BAD = 0, 1, 2
 CURRENCY = "EUR"
 MAX_DELAY_DAYS = 15
@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-# A broken copy has one of these: a column and what stands in it instead.
+# A bad row has one of these faults: a column and the invalid value in it.
 FAULTS: tuple[tuple[str, str | None], ...] = (
     ("txn_id", None),
     ("customer", None),
@@ -55,15 +55,19 @@ def deliver(
     users: NDArray[np.int64],
     events: Events,
 ) -> pa.Table:
-    """Raw rows of one chunk, SCHEMA's columns.
+    """Return the raw rows of one chunk, with SCHEMA's columns.
 
-    A duplicate is the same row again in the same or a later day's file. A bad row is a copy of a payment
-    with one field broken; the payment itself is delivered too, so what ingest should keep does not
-    depend on the shares.
+    A duplicate is the same row again, in the file of the same or a later day. A bad row is a copy of a payment
+    with one invalid field. The valid payment is delivered too, so the rows that ingest should keep do not
+    depend on config.duplicate_share and config.bad_share.
 
     Args:
-        users: index over all chunks of each of the chunk's users.
-        events: in the order in which they get their numbers.
+        rng: draws delays, duplicates and faults.
+        config: the shares of late, duplicate and bad rows, and the first day.
+        merchants: ids, names and category texts.
+        chunk: the chunk's number; part of each txn_id.
+        users: (users,) index of the chunk's users, over all chunks.
+        events: the payments; their order determines their txn_id.
     """
     n = len(events)
     delay = np.where(rng.random(n) < config.late_share, rng.integers(2, MAX_DELAY_DAYS + 1, n), 0)
@@ -116,15 +120,15 @@ def _raw_rows(
 
 
 def decimal_text(cents: NDArray[np.int64]) -> pa.StringArray:
-    """Hundredths as decimal text, (n,): 5 -> '0.05', -150 -> '-1.50'."""
-    # A 128-bit decimal is its 64 low bits and its 64 high bits: the number and its sign.
+    """Return cents as decimal text, (n,): 5 -> '0.05', -150 -> '-1.50'."""
+    # A 128-bit decimal is stored as its low and its high 64 bits; the high ones only extend the sign.
     words = np.ascontiguousarray(np.stack([cents, cents >> 63], axis=1))
     decimals = pa.Array.from_buffers(pa.decimal128(18, 2), len(cents), [None, pa.py_buffer(words)])
     return decimals.cast(pa.string())
 
 
 def user_ids(users: NDArray[np.int64]) -> pa.StringArray:
-    """The bank's customer numbers, (n,)."""
+    """Return the bank's customer ids, (n,)."""
     return _numbered("C", 10**9 + users)
 
 

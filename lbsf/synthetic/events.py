@@ -1,4 +1,4 @@
-"""Payments of one chunk of users as columns, while they are being simulated."""
+"""The simulated payments of one chunk of users, as arrays."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Events:
     """Payments, every array (payments,).
 
     Attributes:
-        user: row of the user within the chunk.
+        user: index of the user within the chunk.
         merchant: index of the merchant.
         second: seconds since the first simulated midnight, UTC.
-        cents: hundredths of the currency; negative for money that comes in.
+        cents: hundredths of the currency; negative for incoming payments.
         channel: index into CHANNELS.
         memo: index into MEMOS.
     """
@@ -43,17 +43,17 @@ class Events:
         return len(self.user)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
-        """The rows at these positions, or where the mask is true."""
+        """Return the payments at these positions, or where the mask is true."""
         return Events(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 def concatenate(parts: Sequence[Events]) -> Events:
-    """All parts' payments, one after the other."""
+    """Concatenate the payments of all parts."""
     return Events(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Events)))
 
 
 def draw_hours(rng: np.random.Generator, category: NDArray[np.int64]) -> NDArray[np.int64]:
-    """An hour of the day for each payment by its category's habits."""
+    """Draw an hour of the day for each payment, (n,), from its category's distribution."""
     hour = np.zeros(len(category), np.int64)
     uniform = rng.random(len(category))
     for edge in range(23):
@@ -62,12 +62,12 @@ def draw_hours(rng: np.random.Generator, category: NDArray[np.int64]) -> NDArray
 
 
 def draw_seconds(rng: np.random.Generator, day: NDArray[np.int64], hour: NDArray[np.int64]) -> NDArray[np.int64]:
-    """An instant within each day's hour."""
+    """Draw an instant within each given hour of each given day: (n,) seconds since the first midnight."""
     return np.asarray(day * 86400 + hour * 3600 + rng.integers(0, 3600, len(day)))
 
 
 def draw_channels(rng: np.random.Generator, category: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A channel for each payment by its category's habits."""
+    """Draw a channel for each payment, (n,) indices into CHANNELS, from its category's distribution."""
     uniform = rng.random(len(category))
     channel = np.zeros(len(category), np.int64)
     for edge in range(_TRANSFER):
@@ -76,11 +76,11 @@ def draw_channels(rng: np.random.Generator, category: NDArray[np.int64]) -> NDAr
 
 
 def draw_memos(rng: np.random.Generator, category: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A purchase description for each payment."""
+    """Draw a purchase description of each payment's category: (n,) indices into MEMOS."""
     count = _FIRST_MEMO[category + 1] - _FIRST_MEMO[category]
     return np.asarray(_FIRST_MEMO[category] + np.floor(rng.random(len(category)) * count).astype(np.int64))
 
 
 def to_cents(amount: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Amounts in whole cents, at least one."""
+    """Round amounts to whole cents, at least one."""
     return np.asarray(np.maximum(1, np.rint(amount * 100)).astype(np.int64))

@@ -1,8 +1,8 @@
-"""The latent state: a user's financial stress week by week, and the default that follows from it.
+"""The latent state: each user's weekly financial stress, and the default that results from it.
 
-Everything here is Gaussian and the default's logit is linear in it, so the logit's standard deviation
-is known exactly and the intercept follows from the default rate alone: no pass over the users is
-needed, and a user's probability does not depend on who else is simulated.
+Stress is Gaussian and the default's logit is linear in it. The logit's standard deviation is therefore
+known exactly, and the intercept follows from the default rate alone: no pass over the users is
+needed, and a user's probability does not depend on which other users are simulated.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from numpy.typing import NDArray
 from lbsf.config.models import SyntheticConfig
 
 CHUNK_USERS = 250
-# Each chunk has one generator a purpose, so that labels need no simulated payment.
+# Each chunk has one random generator per purpose, so that labels can be drawn without simulating payments.
 STRESS_STREAM, BEHAVIOUR_STREAM, DELIVERY_STREAM = 1, 2, 3
 
-# Weeks before the first simulated day: the default looks half a year back from any observation day.
+# Weeks of stress before the first simulated day: the default depends on half a year before the observation day.
 PAST_WEEKS = 26
 WEEKS_AFTER = 5
 
 LEVEL_SD = 0.8
 WANDER_SD = 1.0
-PERSISTENCE = 0.98  # of a week: a memory of about a year
+PERSISTENCE = 0.98  # autocorrelation from week to week: a time constant of about a year
 DRIFT_SD = 0.4  # per half year
 
-# The default's logit: the mean stress of half a year (debts pile up), and its rise within that time.
+# The default's logit is the mean stress of half a year (debts accumulate) plus TREND_WEIGHT times its recent rise.
 TREND_WEIGHT = 0.25
 LOGIT_SD = 2.1
 
 
 @dataclass(frozen=True)
 class Truth:
-    """One chunk's users, all arrays (users,) but stress.
+    """The latent state and labels of one chunk; arrays are (users,) unless a shape is given.
 
     Attributes:
         user: index of the user, over all chunks.
-        observed_day: day number of the label.
-        probability: of default.
-        label: drawn with it.
-        stress: (users, weeks) from PAST_WEEKS before the first day on; 0 is an average user's average.
+        observed_day: day number of the label's observation.
+        probability: true probability of default.
+        label: 1 for default, drawn with that probability.
+        stress: (users, weeks), beginning PAST_WEEKS before the first day; 0 is the mean over users and time.
     """
 
     user: NDArray[np.int64]
@@ -52,19 +52,19 @@ class Truth:
 
 
 def chunk_count(users: int) -> int:
-    """Chunks of CHUNK_USERS that hold `users`."""
+    """Return the number of chunks of CHUNK_USERS that hold `users`."""
     return -(-users // CHUNK_USERS)
 
 
 def generator(seed: int, chunk: int, stream: int) -> np.random.Generator:
-    """The random numbers of one chunk and purpose: a function of the seed and the chunk alone."""
+    """Return the random generator of one chunk and purpose; it depends on nothing else but the seed."""
     return np.random.default_rng([seed, stream, chunk])
 
 
 def simulate_truth(config: SyntheticConfig, chunk: int) -> Truth:
-    """The latent state and the labels of the chunk's users.
+    """Simulate the latent state and the labels of the chunk's users.
 
-    A whole chunk is drawn even where fewer users are wanted, so more users leave the first as they are.
+    A whole chunk is always drawn, even if fewer users are wanted: adding users does not change the existing ones.
     """
     rng = generator(config.seed, chunk, STRESS_STREAM)
     weeks = PAST_WEEKS + -(-config.days // 7) + WEEKS_AFTER
@@ -85,7 +85,7 @@ def simulate_truth(config: SyntheticConfig, chunk: int) -> Truth:
 
 
 def solve_intercept(rate: float) -> float:
-    """The logit's intercept with which a standard normal risk of scale LOGIT_SD defaults at `rate`."""
+    """Return the intercept with which a logit of standard deviation LOGIT_SD has the mean default rate `rate`."""
     nodes: NDArray[np.float64] = np.linspace(-8, 8, 1601)
     weights = np.exp(-0.5 * nodes**2)
     weights /= weights.sum()
@@ -114,14 +114,17 @@ def _half_years(weeks: int) -> NDArray[np.float64]:
 
 
 def _covariance(weeks: int) -> NDArray[np.float64]:
-    """Of stress between weeks, (weeks, weeks)."""
+    """Return the covariance of stress between weeks, (weeks, weeks)."""
     time = _half_years(weeks)
     apart = np.abs(np.subtract.outer(np.arange(weeks), np.arange(weeks)))
     return np.asarray(LEVEL_SD**2 + DRIFT_SD**2 * np.outer(time, time) + WANDER_SD**2 * PERSISTENCE**apart)
 
 
 def _risk_weights(observed_day: int, weeks: int) -> NDArray[np.float64]:
-    """Of each week's stress in the default's logit, up to a month after the observation."""
+    """Return the weight of each week's stress in the default's logit, (weeks,).
+
+    Weights reach from half a year before the observation to a month after it.
+    """
     now = PAST_WEEKS + observed_day // 7
     level, recent, before = np.zeros(weeks), np.zeros(weeks), np.zeros(weeks)
     level[now - 26 : now + 4] = 1 / 30
@@ -135,7 +138,7 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _hash_to_unit(user: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
-    """A number in [0, 1) from each user: SplitMix64's finaliser (Steele, Lea and Flood 2014)."""
+    """Hash each user to a number in [0, 1) with SplitMix64's finaliser (Steele, Lea and Flood 2014)."""
     with np.errstate(over="ignore"):
         x = (user.astype(np.uint64) + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

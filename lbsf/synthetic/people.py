@@ -1,4 +1,4 @@
-"""What differs between users and stays: activity, income, taste, habits; and how distress shows in each."""
+"""Users' permanent traits (activity, income, tastes, habits), and how each user's payments respond to distress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lbsf.synthetic.catalogue import CODES, VISITED
 from lbsf.synthetic.health import PAST_WEEKS, Truth
 
 ACTIVITY_SPREAD = 0.7
-# Share of visits by category for the average user; groceries to cash. Betting and pawn have rates of their own.
+# Share of visits by category for the average user. Betting and pawn are not shares: draw_people draws their rates.
 VISIT_SHARES = {
     "groceries": 0.27,
     "transport": 0.20,
@@ -23,24 +23,24 @@ VISIT_SHARES = {
     "leisure": 0.06,
     "cash": 0.10,
 }
-# Bills of an average user a day; the rest of the activity is visits.
+# Bills that an average user pays per day; the other payments are visits.
 BILLS_PER_DAY = 0.2
 
 
 @dataclass(frozen=True)
 class People:
-    """Users of one chunk; arrays (users,) unless said.
+    """The users of one chunk; arrays are (users,) unless a shape is given.
 
     Attributes:
-        distress: (users, weeks from the first simulated day) how much stress shows, 0 or more: nothing
-            while health is fair, then rising with stress.
-        activity: payments a day, lasting.
+        distress: (users, weeks from the first simulated day) the visible part of stress, 0 or more: near 0
+            while stress is low, then rising with it (softplus).
+        activity: mean payments per day.
         income: relative to the median.
-        visit_rate: (users, visited categories) visits a day in an average week without distress.
-        scale: (users, visited categories) the user's own level of amounts.
-        lateness: usual days between a bill's due day and its payment.
-        night_owl: log-odds added to paying or drawing cash at night.
-        shows_*: how strongly distress shows that way, mean 1: each user's distress looks different.
+        visit_rate: (users, visited categories) visits per day in an average week without distress.
+        scale: (users, visited categories) the user's amounts relative to the category's median.
+        lateness: mean days between a bill's due day and its payment.
+        night_owl: log-odds added to paying or withdrawing cash at night.
+        shows_*: how strongly the user's payments respond to distress in this way, mean 1.
     """
 
     distress: NDArray[np.float64]
@@ -59,7 +59,10 @@ class People:
 
 
 def draw_people(rng: np.random.Generator, config: SyntheticConfig, truth: Truth) -> People:
-    """The chunk's users. Traits are independent of stress: the thrifty and the gamblers are not the poor risks."""
+    """Draw the chunk's users.
+
+    Traits are independent of stress, so that a trait such as thrift or gambling does not by itself predict default.
+    """
     n = len(truth.stress)
     activity = config.payments_per_user_day * np.exp(rng.normal(0, ACTIVITY_SPREAD, n))
     income = np.exp(rng.normal(0, 0.4, n))
@@ -67,9 +70,9 @@ def draw_people(rng: np.random.Generator, config: SyntheticConfig, truth: Truth)
     own_shares = shares * rng.gamma(4, 1 / 4, (n, len(VISITED)))
     own_shares /= own_shares.sum(axis=1, keepdims=True)
     visit_rate = np.maximum(activity - BILLS_PER_DAY, 0.4 * activity)[:, None] * own_shares
-    # Most never bet or pawn; a few do so all their lives, in good health.
-    visit_rate[:, CODES["betting"]] = _few(rng, n, regulars=0.10, rate=0.10, others=0.002)
-    visit_rate[:, CODES["pawn"]] = _few(rng, n, regulars=0.03, rate=0.02, others=0.0004)
+    # Most users hardly ever bet or pawn; a few do so regularly, even without distress.
+    visit_rate[:, CODES["betting"]] = _rate_of_regulars(rng, n, regulars=0.10, rate=0.10, others=0.002)
+    visit_rate[:, CODES["pawn"]] = _rate_of_regulars(rng, n, regulars=0.03, rate=0.02, others=0.0004)
     scale = np.exp(rng.normal(0, 0.35, (n, len(VISITED)))) * income[:, None] ** 0.5
 
     def shows() -> NDArray[np.float64]:
@@ -92,6 +95,9 @@ def draw_people(rng: np.random.Generator, config: SyntheticConfig, truth: Truth)
     )
 
 
-def _few(rng: np.random.Generator, n: int, regulars: float, rate: float, others: float) -> NDArray[np.float64]:
+def _rate_of_regulars(
+    rng: np.random.Generator, n: int, regulars: float, rate: float, others: float
+) -> NDArray[np.float64]:
+    """Draw visits per day of n users: about `rate` for the share `regulars` of them, `others` for the rest."""
     regular = rng.random(n) < regulars
     return np.where(regular, rate * rng.gamma(1.5, 1 / 1.5, n), others)

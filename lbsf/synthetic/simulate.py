@@ -1,4 +1,4 @@
-"""One chunk from the seed to its raw rows, and Spark over all chunks."""
+"""Simulation of one chunk, from the seed to raw rows, and of all chunks in Spark."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROWS_A_BATCH = 50_000
 
 
 def simulate_chunk(config: SyntheticConfig, chunk: int) -> tuple[Truth, Merchants, Events]:
-    """All payments of one chunk's users, ordered by user and time. A function of its arguments alone."""
+    """Simulate all payments of one chunk's users, ordered by user and time. Depends on its arguments only."""
     truth = simulate_truth(config, chunk)
     merchants = make_merchants(config.seed, config.merchants, config.days)
     rng = generator(config.seed, chunk, BEHAVIOUR_STREAM)
@@ -52,13 +52,13 @@ def simulate_chunk(config: SyntheticConfig, chunk: int) -> tuple[Truth, Merchant
 
 
 def raw_chunk(config: SyntheticConfig, chunk: int) -> pa.Table:
-    """The chunk's rows as delivered: lbsf/synthetic/delivery.SCHEMA."""
+    """Return the chunk's rows as delivered, with the columns of lbsf.synthetic.delivery.SCHEMA."""
     truth, merchants, events = simulate_chunk(config, chunk)
     return deliver(generator(config.seed, chunk, DELIVERY_STREAM), config, merchants, chunk, truth.user, events)
 
 
 def truth_chunk(config: SyntheticConfig, chunk: int) -> pa.Table:
-    """The chunk's labels with their true probabilities: TRUTH_DDL's columns."""
+    """Return the chunk's labels with their true probabilities, with the columns of TRUTH_DDL."""
     truth = simulate_truth(config, chunk)
     start = np.datetime64(config.start_on, "D")
     observed = start + truth.observed_day
@@ -74,9 +74,12 @@ def truth_chunk(config: SyntheticConfig, chunk: int) -> pa.Table:
 
 
 def raw_payments(spark: SparkSession, config: SyntheticConfig, tasks: int | None = None) -> DataFrame:
-    """Raw rows of all users, RAW_DDL: the files' columns, the day of delivery, and the kind of row.
+    """Return the raw rows of all users, with RAW_DDL's columns: the files', the day of delivery, the kind of row.
 
-    The rows do not depend on `tasks`; None takes four a core, at most one a chunk.
+    Args:
+        spark: the session.
+        config: users, days and shares.
+        tasks: Spark tasks, at most one per chunk; None: four per core. The rows do not depend on it.
     """
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -88,7 +91,11 @@ def raw_payments(spark: SparkSession, config: SyntheticConfig, tasks: int | None
 
 
 def true_outcomes(spark: SparkSession, config: SyntheticConfig, tasks: int | None = None) -> DataFrame:
-    """One row a user, TRUTH_DDL: the label, its days, and the true probability. `tasks` as above."""
+    """Return each user's label, its days and its true probability, with TRUTH_DDL's columns.
+
+    Args:
+        spark, config, tasks: as for `raw_payments`.
+    """
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -25,7 +25,7 @@ from lbsf.damaged import UNREADABLE, reading  # noqa: E402
 from lbsf.errors import InputError  # noqa: E402
 from lbsf.folding.cut import DAY_US, day_number, fold_days  # noqa: E402
 from lbsf.folding.hashing import user_bucket  # noqa: E402
-from lbsf.folding.night import next_folds  # noqa: E402
+from lbsf.folding.incremental import incremental_folds  # noqa: E402
 from lbsf.folding.rows import PAYMENT_COLUMNS, TEXT_COLUMNS, PaymentRows  # noqa: E402
 from lbsf.parquet import open_parquet, read_parquet  # noqa: E402
 from lbsf.tables.log import NewFile  # noqa: E402
@@ -163,7 +163,7 @@ def _from_last_night(task: FoldTask, last: LastNight) -> tuple[pa.Table, int]:
     except UNREADABLE as error:
         raise LastNightError from error
     folds = pa.concat_tables(tables).sort_by("user_id") if len(tables) > 1 else tables[0]
-    return next_folds(folds, arrived, last.changed_users, payments_of, as_of, task.config)
+    return incremental_folds(folds, arrived, last.changed_users, payments_of, as_of, task.config)
 
 
 def _read_ordered(

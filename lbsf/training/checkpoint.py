@@ -1,7 +1,7 @@
-"""Where a training run stands, in one file: tensors as safetensors, all else as JSON in its header.
+"""Checkpoints of a training run: one safetensors file, with everything but the tensors as JSON in its header.
 
-Nothing is pickled. Random numbers are no part of it: they are drawn anew at each step, from the seed, the step
-and the rank, and so is the order of the users from the seed and the epoch.
+Nothing is pickled. The state of random generators is not needed: they are seeded at each step from the seed, the step
+and the rank, and the order of the users follows from the seed and the epoch.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        epoch: epochs that are finished.
-        step: steps taken of the epoch after these.
-        ranks: as many ranks took them.
+        epoch: number of finished epochs.
+        step: steps done in the current epoch.
+        ranks: number of ranks that did these steps.
         loss: mean loss over these steps and ranks.
-        best_epoch: of the best validation AUC, from 0; -1: none is finished.
-        best_score: its validation AUC, or a pretraining's validation loss turned round; None: no epoch yet.
+        best_epoch: the epoch with the best validation score, from 0; -1: no epoch is finished.
+        best_score: its validation AUC, or its negative validation loss in pretraining; None: no epoch is finished.
     """
 
     epoch: int = 0
@@ -54,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on: the model, the optimizer, the averaged model, and the best epoch's."""
+    """The state from which a run resumes: progress, model, optimizer, averaged model and the best epoch's weights."""
 
     progress: Progress
     model: Tensors
@@ -64,7 +64,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, plan: TrainingPlan) -> None:
-    """Replaces the folder's checkpoint in one step: whoever reads finds the old one or the new one, whole."""
+    """Replace the folder's checkpoint atomically: a reader finds either the old or the new one, never a part."""
     tensors = {
         f"{part}.{name}": tensor.detach().cpu().contiguous()
         for part in _PARTS
@@ -87,7 +87,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, plan: TrainingPlan) ->
         except BaseException:
             Path(file.name).unlink()
             raise
-    # The new name must outlive a crash of the machine too.
+    # Without fsync of the folder, a crash of the machine could lose the new name.
     directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -96,7 +96,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, plan: TrainingPlan) ->
 
 
 def load_checkpoint(folder: Path, plan: TrainingPlan) -> Checkpoint | None:
-    """The folder's checkpoint, on the CPU; None where there is none.
+    """Read the folder's checkpoint to the CPU; return None if there is none.
 
     Raises:
         InputError: it cannot be read, is damaged, or is of another plan (another network, other data, other settings).
@@ -137,7 +137,7 @@ def _digest(header: Mapping[str, str], tensors: Tensors) -> str:
 
 
 def _differences(there: Any, here: Any, key: str = "") -> Iterator[str]:
-    """Settings that differ, in words."""
+    """Yield a phrase for each setting that differs."""
     if isinstance(there, dict) and isinstance(here, dict):
         for name in sorted(there.keys() | here.keys()):
             yield from _differences(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))

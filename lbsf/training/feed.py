@@ -1,4 +1,4 @@
-"""Batches on a rank's device, the next one made ready while the device still computes."""
+"""Moves batches to a rank's device; the next batch is prepared while the device computes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lbsf.models.batch import FoldBatch
 
 
 class Feed:
-    """Packed folds to batches on the device.
+    """Turns packed folds into batches on the device.
 
-    A GPU works on its own while the CPU goes on: who calls `prepare` between a backward pass and the wait for its
-    result has the next batch packed, and on its way through pinned memory and a stream of its own, in that time.
+    A GPU computes asynchronously. Call `prepare` after starting a backward pass and before waiting for its result:
+    the next batch is then built, and copied from pinned memory on a separate CUDA stream, in the meantime.
 
     Attributes:
-        seconds: spent by the CPU on getting batches.
-        payments: in the batches taken.
+        seconds: seconds that the CPU spent on getting batches.
+        payments: payments in the batches taken.
     """
 
     def __init__(self, packed: Iterator[PackedFolds], view: View, device: torch.device):
@@ -30,10 +30,10 @@ class Feed:
         self.seconds, self.payments = 0.0, 0
 
     def prepare(self) -> None:
-        """Fetches the next batch, where that is not done."""
+        """Fetch the next batch, unless it is fetched already."""
         if self._ready is not None:
             return
-        asked = time.monotonic()
+        begun = time.monotonic()
         packed = next(self._packed)
         batch = FoldBatch.from_packed(self._view.of(packed))
         if self._stream is None:
@@ -42,10 +42,10 @@ class Feed:
             with torch.cuda.stream(self._stream):
                 batch = FoldBatch(**{n: t.pin_memory() for n, t in batch.tensors.items()}).to(self._device)
         self._ready = batch, packed.payments
-        self.seconds += time.monotonic() - asked
+        self.seconds += time.monotonic() - begun
 
     def take(self) -> FoldBatch:
-        """The next batch, ready for the device's current stream."""
+        """Return the next batch, ready for the device's current stream."""
         self.prepare()
         assert self._ready is not None
         batch, payments = self._ready
@@ -55,6 +55,6 @@ class Feed:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
             for tensor in batch.tensors.values():
-                # Its memory must not be given away while the current stream still reads it.
+                # Keeps the allocator from reusing the memory while the current stream still reads it.
                 tensor.record_stream(current)
         return batch

@@ -1,4 +1,4 @@
-"""What a rank finds in the example files before it trains on them."""
+"""Checks of the example files before training, and the class weight computed from them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from lbsf.errors import InputError
 from lbsf.parquet import read_metadata, read_parquet
 from lbsf.training.plan import TrainingPlan
 
-# A Parquet file ends with its footer, the footer's length and four letters.
+# A Parquet file ends with its footer, the footer's length (4 bytes) and the magic number (4 bytes).
 _TAIL = 8
 
 
 def data_digest(plan: TrainingPlan) -> str:
-    """SHA-256 over every file's size and footer as this rank sees them, and over all that a teacher says.
+    """Return the SHA-256 of every file's size and footer, as this rank sees them, and of the teacher's files.
 
-    The footer holds the number of rows, and of each row group the place, the size and the limits of each column;
-    so other data is told from the same data without being read.
+    A footer contains the number of rows and, for each column of each row group, its position, size and statistics.
+    Changed data is therefore detected without reading the data.
 
     Raises:
-        InputError: a file is missing or no Parquet file, or a split holds more or fewer users than planned.
+        InputError: a file is missing or not a Parquet file, or a split has more or fewer users than planned.
     """
     seen = hashlib.sha256()
     for name, split in sorted(plan.splits.items()):
@@ -36,7 +36,7 @@ def data_digest(plan: TrainingPlan) -> str:
         if users != split.users:
             raise InputError(
                 f"split {name}: its files hold {users:,} users, {split.users:,} were planned: "
-                "the files changed under the run; train again"
+                "the files changed during the run; train again"
             )
         if split.teacher is not None:
             try:
@@ -47,7 +47,7 @@ def data_digest(plan: TrainingPlan) -> str:
 
 
 def _footer(path: Path) -> bytes:
-    """A file's size and its last bytes, from the footer's beginning."""
+    """Return a Parquet file's size (8 bytes) and its content from the beginning of the footer."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(size - _TAIL)
@@ -57,10 +57,10 @@ def _footer(path: Path) -> bytes:
 
 
 def positive_weight(plan: TrainingPlan) -> float | None:
-    """How often a defaulter counts in the loss; None: once, like others.
+    """Return the weight of a defaulter in the loss; None: 1, as for everyone else.
 
     Raises:
-        InputError: `balanced` is asked for, and the training labels are of one class.
+        InputError: the setting is `balanced`, and all training labels are of one class.
     """
     weight = plan.training.positive_weight
     if weight != "balanced":

@@ -1,4 +1,4 @@
-"""One rank's training run: epochs over its shard, evaluation over all ranks, the best epoch kept."""
+"""The training loop of one rank: trains on its shard, evaluates over all ranks and keeps the best epoch."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ Event = dict[str, Any]
 
 
 def train_rank(plan: TrainingPlan, on_event: Callable[[Event], None]) -> None:
-    """Trains on this rank's shard; rank 0 writes the best epoch's model and the held-out predictions.
+    """Train on this rank's shard; rank 0 writes the best epoch's model and the held-out predictions.
 
-    A run goes on from the checkpoint in `plan.output`, where there is one. So does an elastic run within itself,
-    whenever a rank was lost or ranks join: with its shards, its steps and its learning rate by the new ranks.
+    A run resumes from the checkpoint in `plan.output`, if there is one. An elastic run also resumes from it
+    when ranks are lost or join; shards, steps and learning rate then follow the new number of ranks.
 
     Args:
-        plan: the run. Must be the same on all ranks.
-        on_event: rank 0 calls it with `start` events (where training goes on from), `step` events and `epoch`
-            events (metrics by name).
+        plan: of the run; must be the same on all ranks.
+        on_event: called on rank 0 with `start` events (the epoch and step from which training continues), `step`
+            events and `epoch` events (metrics by name).
 
     Raises:
-        InputError: ranks disagree about the plan or the data, the checkpoint is of another run, a split has one
-            class only, or the loss is not a number.
+        InputError: ranks disagree about the plan or the data, the checkpoint belongs to another run, a split has one
+            class only, or the loss is not a finite number.
     """
     rank, ranks = distributed.start()
     torch.set_num_threads(plan.training.threads_per_rank)
@@ -58,13 +58,13 @@ def train_rank(plan: TrainingPlan, on_event: Callable[[Event], None]) -> None:
 
 
 def _attempt(plan: TrainingPlan, on_event: Callable[[Event], None], let_ranks_change: Callable[[], None]) -> None:
-    """Trains to the end with the ranks that there are now."""
+    """Train to the end with the current ranks."""
     rank, ranks = distributed.world()
     if rank:
         on_event = _ignore
     distributed.require_agreement(plan.digest, "were given another training plan", "start all ranks from one plan")
     distributed.require_agreement(
-        data_digest(plan), "see other example files", "let all hosts read one storage, in one state"
+        data_digest(plan), "see other example files", "all hosts must read the same storage, in the same state"
     )
     trainer = _Trainer(plan, rank, ranks, on_event)
     trainer.start()
@@ -75,11 +75,11 @@ def _attempt(plan: TrainingPlan, on_event: Callable[[Event], None], let_ranks_ch
 
 
 def _ignore(event: Event) -> None:
-    """Ranks other than 0 report nothing."""
+    """Do nothing: ranks other than 0 report no events."""
 
 
 class _Trainer:
-    """The model, its optimizer, its data and how far it has come, on one rank."""
+    """One rank's model, optimizer, data and progress."""
 
     def __init__(self, plan: TrainingPlan, rank: int, ranks: int, on_event: Callable[[Event], None]):
         self.plan, self.rank, self.ranks, self.on_event = plan, rank, ranks, on_event
@@ -102,17 +102,17 @@ class _Trainer:
 
     @property
     def network(self) -> nn.Module:
-        """What predicts: the network with averaged weights."""
+        """Return the network that predicts, with averaged weights."""
         return self.averaged.module.get_submodule("network")
 
     @property
     def finished(self) -> bool:
-        """All epochs are done, or the last ones brought nothing. The same on all ranks, as the metrics are."""
+        """Return whether all epochs are done, or the last ones brought no improvement. Equal on all ranks."""
         done = self.progress.epoch
         return done >= self.plan.training.epochs or done - 1 - self.progress.best_epoch >= self.plan.training.patience
 
     def start(self) -> None:
-        """Takes over what rank 0 finds in the run's folder."""
+        """Resume from the checkpoint that rank 0 finds in the run's folder, if there is one."""
         found = distributed.from_rank_0(lambda: load_checkpoint(Path(self.plan.output), self.plan))
         if found is not None:
             try:
@@ -123,20 +123,20 @@ class _Trainer:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"{self.plan.output}: the checkpoint does not fit the network: {reason}") from None
             self.best = {name: tensor.to(self.device) for name, tensor in found.best.items()}
-            # Other ranks have other shards and steps: what counts is the share of the epoch that is done.
+            # With another number of ranks, an epoch has other shards and steps: the finished share of it is kept.
             step = round(found.progress.step * self.steps / self.plan.steps(found.progress.ranks))
             self.progress = replace(found.progress, step=step, ranks=self.ranks)
         where = {"epoch": self.progress.epoch, "step": self.progress.step}
         self.on_event({"event": "start", **where, "ranks": self.ranks, "steps_per_epoch": self.steps})
 
     def epoch(self, let_ranks_change: Callable[[], None]) -> None:
-        """Trains an epoch, or the rest of one, and evaluates on the validation split."""
+        """Train an epoch, or the rest of one, and evaluate it on the validation split."""
         self.model.train()
         begun, begun_cpu = time.monotonic(), time.process_time()
         epoch, first = self.progress.epoch, self.progress.step
         losses, every = self.progress.loss * first, self.plan.training.checkpoint_steps
         with closing(self._train_batches(epoch)) as packed:
-            # The order of the users is the same as the first time, so the steps that are done had the first batches.
+            # The order of users depends on the seed and the epoch only, so the finished steps used the first batches.
             for _ in range(first * self.plan.training.accumulate_steps):
                 next(packed)
             feed = Feed(packed, self.plan.view, self.device)
@@ -175,11 +175,11 @@ class _Trainer:
         let_ranks_change()
 
     def load_best(self) -> None:
-        """Puts the best epoch's weights into the network that predicts."""
+        """Load the best epoch's weights into the network that predicts."""
         self.averaged.module.load_state_dict(self.best)
 
     def predict(self, split: str) -> Predictions:
-        """Logits of a whole split, each user read once, gathered from all ranks; in float32, as models score."""
+        """Return the logits of a split, each user once, gathered from all ranks; computed in float32, as in scoring."""
         network = self.network.eval()
         columns: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in ("label", "logit", *FACTS)}
         with torch.inference_mode():
@@ -197,7 +197,7 @@ class _Trainer:
         return Predictions(every["label"], every["logit"], facts)
 
     def mean_loss(self, split: str) -> float:
-        """Return the mean loss a user of a split, the same on all ranks."""
+        """Return the mean loss per user of a split, the same on all ranks."""
         objective = self.averaged.module.eval()
         torch.manual_seed(self.plan.training.seed)
         losses, users = 0.0, 0
@@ -219,9 +219,9 @@ class _Trainer:
         )
 
     def _step(self, feed: Feed, step: int) -> float:
-        """One step of this rank with all others; the mean loss of this rank's batches."""
+        """Do one step together with all other ranks; return the mean loss of this rank's batches."""
         epoch, accumulate = self.progress.epoch, self.plan.training.accumulate_steps
-        # Drawn from the place in the run, so that a run that is taken up again needs to know no more than the place.
+        # Seeded from the position in the run, so that a resumed run needs no generator state.
         source = np.random.SeedSequence([self.plan.training.seed, epoch, step, self.rank])
         torch.manual_seed(int(source.generate_state(1, np.uint64)[0]))
         total = torch.zeros((), device=self.device)
@@ -244,7 +244,7 @@ class _Trainer:
         return float(total)
 
     def _checkpoint(self, progress: Progress) -> None:
-        """Where the run stands, from now on, on disk."""
+        """Set the progress, and write the checkpoint on rank 0."""
         self.progress = progress
         if self.rank == 0:
             optimizer = self.training.optimizer_state()
@@ -253,11 +253,11 @@ class _Trainer:
             save_checkpoint(Path(self.plan.output), checkpoint, self.plan)
 
     def _weights(self) -> Tensors:
-        """A copy of the weights that predict."""
+        """Return a copy of the averaged weights."""
         return {name: tensor.detach().clone() for name, tensor in self.averaged.module.state_dict().items()}
 
     def _agree_on_buffers(self) -> None:
-        """Running statistics are the same on all ranks from here."""
+        """Average the batch norms' running statistics over all ranks."""
         distributed.average_buffers(self.model)
         distributed.average_buffers(self.averaged.module)
 
@@ -277,5 +277,5 @@ class _Trainer:
 def _computes_in_bfloat16(plan: TrainingPlan, device: torch.device) -> bool:
     if plan.training.precision != "auto":
         return plan.training.precision == "bfloat16"
-    # Older GPUs emulate it, slowly (Ampere, compute capability 8, is the first that has it).
+    # GPUs before Ampere (compute capability 8) only emulate bfloat16, which is slow.
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8

@@ -1,4 +1,4 @@
-"""Networks by name: folds in, one logit of default a user out."""
+"""Networks by name. Each reads a batch of folds and returns one logit of default per user."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lbsf.models.lbsf import LBSF
 
 
 def build_network(name: str, model: ModelConfig, fold: FoldConfig) -> nn.Module:
-    """A network with fresh weights.
+    """Build a network with newly initialised weights.
 
     Raises:
-        InputError: no network has that name.
+        InputError: there is no network of that name.
     """
     if name == "lbsf":
         return LBSF(model, fold)

@@ -1,6 +1,6 @@
-"""Objectives: what a training run minimises, how it judges an epoch, and what it leaves behind.
+"""Objectives: the loss of a training run, how it scores an epoch, and what it saves.
 
-The training loop asks its objective and knows none by name.
+The training loop uses the interface `Objective` only.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from lbsf.training.run_folder import RunFolder
 
 
 class Evaluator(Protocol):
-    """What an objective may ask of a training run: measurements over all ranks."""
+    """The measurements over all ranks that a training run offers to its objective."""
 
     def predict(self, split: str) -> Predictions:
         """Return the averaged network's logits of a split, the same on all ranks."""
 
     def mean_loss(self, split: str) -> float:
-        """Return the mean loss a user of a split, the same on all ranks."""
+        """Return the mean loss per user of a split, the same on all ranks."""
 
 
 class Objective(ABC):
-    """What one kind of training run minimises.
+    """The objective of one kind of training run.
 
     Attributes:
-        loss: a module that takes a batch and returns its loss, a scalar; its submodule `network` is what is trained
+        loss: a module that takes a batch and returns its loss, a scalar; its submodule `network` is trained
             and kept.
     """
 
@@ -52,26 +52,26 @@ class Objective(ABC):
 
     @abstractmethod
     def score(self, metrics: dict[str, float]) -> float:
-        """Return the figure by which epochs are compared; the highest is best.
+        """Return the score by which epochs are compared; higher is better.
 
         Args:
-            metrics: as `validate` returned them.
+            metrics: as returned by `validate`.
         """
 
     @abstractmethod
     def finish(self, run: Evaluator, network: nn.Module, plan: TrainingPlan, *, write: bool) -> None:
-        """Evaluate the best epoch and save what the run is for into `plan.output`.
+        """Evaluate the best epoch and save the results into `plan.output`.
 
         Args:
-            run: holds the best epoch's weights. All ranks must ask it the same.
+            run: holds the best epoch's weights. All ranks must call it in the same way.
             network: the network with these weights.
-            plan: the run.
+            plan: of the run.
             write: True on the one rank that writes.
         """
 
 
 class DefaultObjective(Objective):
-    """Default risk: the epoch with the best validation AUC is calibrated, saved and predicts the held-out splits."""
+    """Default risk: the epoch with the best validation AUC is calibrated and saved, and scores the held-out splits."""
 
     def __init__(self, network: nn.Module, plan: TrainingPlan):
         share = plan.training.teacher_share
@@ -104,7 +104,7 @@ class DefaultObjective(Objective):
 
 
 class PretrainingObjective(Objective):
-    """One of lbsf.models.pretraining: the epoch with the lowest validation loss is saved, uncalibrated."""
+    """An objective of lbsf.models.pretraining: the epoch with the lowest validation loss is saved, uncalibrated."""
 
     def __init__(self, loss: Pretraining):
         self.loss = loss
@@ -124,16 +124,16 @@ class PretrainingObjective(Objective):
 
 
 class DefaultRisk(nn.Module):
-    """Cross-entropy against the labels, or against a mixture of labels and a teacher's probabilities.
+    """Cross-entropy against the labels, or against a weighted mean of the labels and a teacher's probabilities.
 
-    The teacher's probabilities carry what the network is slow to learn, and tell more of a user than one outcome does
-    (knowledge distillation, Hinton et al. 2015).
+    A teacher's probability contains more information about a user than a single outcome, and includes patterns that
+    the network learns slowly (knowledge distillation, Hinton et al. 2015).
 
     Attributes:
-        network: gives the logits.
-        weight: weight of a defaulter in the loss; None: 1, as everyone else.
-        teacher_share: weight of the teacher in the target, the label gets the rest. Batches need `teacher` where it is
-            not 0.
+        network: computes the logits.
+        weight: weight of a defaulter in the loss; None: 1, as for everyone else.
+        teacher_share: weight of the teacher in the target; the label gets the rest. If it is not 0, batches need
+            `teacher`.
     """
 
     def __init__(self, network: nn.Module, weight: float | None, teacher_share: float = 0.0):
@@ -155,11 +155,11 @@ class DefaultRisk(nn.Module):
 
 
 def build_objective(plan: TrainingPlan) -> Objective:
-    """Build the plan's objective over a network with fresh weights.
+    """Build the plan's objective, with a newly initialised network.
 
     Raises:
         InputError: the plan names a network that does not exist, pretrains another network than LBSF, balances labels
-            of one class, or asks for a teacher that it does not have.
+            of one class, or uses a teacher that it does not have.
     """
     network = build_network(plan.network, plan.model, plan.fold)
     if plan.objective == "default":
@@ -170,6 +170,6 @@ def build_objective(plan: TrainingPlan) -> Objective:
 
 
 def _save_network(network: nn.Module, card: ModelCard, plan: TrainingPlan) -> None:
-    """Save an LBSF network; baseline networks are measured and never served."""
+    """Save an LBSF network. Baseline networks are not saved, as they are never served."""
     if isinstance(network, LBSF):
         save_model(RunFolder.of(plan).model, network, card)

@@ -1,4 +1,4 @@
-"""What every rank of a training run is told: one JSON file, so that all ranks work from the same facts."""
+"""The plan of a training run: one JSON file that all ranks read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Split(BaseModel):
 
     Attributes:
         files: Parquet files, in a fixed order.
-        users: how many they hold.
-        teacher: .npy file of float32, the probability of default that another model gives each user of the files, in
-            their order; None: there is no teacher.
+        users: number of users in the files.
+        teacher: .npy file of float32 (users,), the teacher's probability of default of each user, in the files' order;
+            None: there is no teacher.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,13 +33,13 @@ class Split(BaseModel):
 
 
 class TrainingPlan(BaseModel):
-    """A training run.
+    """The plan of a training run.
 
     Attributes:
-        model: the network's sizes.
-        fold: the folds that it reads.
-        training: how it is trained.
-        splits: by name: train, validation, and test and out_of_time where they have users.
+        model: sizes of the network.
+        fold: settings of the folds that it reads.
+        training: settings of the training.
+        splits: by name: train, validation, and test and out_of_time if they have users.
         output: folder for the trained model and the evaluation.
         network: lbsf, or a network of lbsf.baselines.sequences.
         view: what the network is shown of each fold.
@@ -78,7 +78,7 @@ class TrainingPlan(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the plan, by which ranks find out whether they were told the same."""
+        """Return the SHA-256 of the plan, to check that all ranks have the same plan."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def determining(self) -> dict[str, Any]:
@@ -91,40 +91,45 @@ class TrainingPlan(BaseModel):
 
     @property
     def key(self) -> str:
-        """Names the run: two plans of one key train the same model. 16 hexadecimal digits."""
+        """Return the run's key, 16 hexadecimal digits: plans with the same key train the same model."""
         return hashlib.sha256(json.dumps(self.determining(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def held_out(self) -> list[str]:
-        """Splits that are read once, after training."""
+        """Return the splits that are used once, after training."""
         return [name for name in ("test", "out_of_time") if name in self.splits]
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of each of the planned ranks in an epoch."""
+        """Return the steps of each rank in an epoch, with the planned number of ranks."""
         return self.steps(self.training.ranks)
 
     def steps(self, ranks: int) -> int:
-        """Steps of each rank in an epoch: the same for all, however the shards differ in size."""
+        """Return the steps of each rank in an epoch; equal for all ranks, even if the shards differ in size."""
         users = self.training.batch_users * self.training.accumulate_steps * ranks
         return max(1, self.splits["train"].users // users)
 
     def learning_rate(self, step: int, ranks: int) -> float:
-        """Of a step, from the run's beginning: warm-up, then half a cosine down to a hundredth."""
+        """Return the learning rate of a step: linear warm-up, then cosine decay to 1 % of the peak.
+
+        Args:
+            step: number of the step since the beginning of the run, from 0.
+            ranks: number of ranks, by which the rate is multiplied.
+        """
         total = self.steps(ranks) * self.training.epochs
         warmup = max(1, int(total * self.training.warmup_share))
         if step < warmup:
             share = (step + 1) / warmup
         else:
             share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
-        # Linear scaling (Goyal et al. 2017): the step averages over `ranks` times as many users.
+        # Linear scaling (Goyal et al. 2017): a step averages over `ranks` times as many users as with one rank.
         return self.training.learning_rate * ranks * share
 
     def save(self, path: Path) -> None:
-        """Writes the plan."""
+        """Write the plan as JSON."""
         path.write_text(self.model_dump_json(indent=2), encoding="utf-8")
 
     @staticmethod
     def load(path: Path) -> TrainingPlan:
-        """Reads a plan."""
+        """Read a plan."""
         return TrainingPlan.model_validate_json(path.read_text(encoding="utf-8"))

@@ -15,11 +15,11 @@ from lbsf.folds.packed import Ints
 
 @dataclass(frozen=True)
 class Predictions:
-    """One split's users in no particular order, the same order in all fields.
+    """Labels and logits of one split's users, in an arbitrary order that is the same in all fields.
 
     Attributes:
         label, logit: (n,) float64 each.
-        facts: (n,) int64 each, what lbsf.evaluation.segments.describe tells of the users.
+        facts: (n,) int64 each, as returned by lbsf.evaluation.segments.describe.
     """
 
     label: Floats
@@ -32,7 +32,7 @@ class Predictions:
 
 
 class SavedPredictions(NamedTuple):
-    """What `Predictions.save` wrote: label and calibrated probability (n,) float64, facts (n,) int64 each."""
+    """Predictions written by `Predictions.save`: label and calibrated probability (n,) float64, facts (n,) int64."""
 
     label: Floats
     probability: Floats

@@ -1,4 +1,4 @@
-"""What a model says of users of whom too little is known."""
+"""The probability that a model gives to thin files, users with too few payments or merchants."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from lbsf.folds.packed import Ints
 from lbsf.models.artifact import ThinFile, thin_files
 
-# The overall default rate counts as much as so many thin files: few of them say little of their own rate.
+# Weight of the overall default rate, in users: with few thin files, their own rate is unreliable.
 PRIOR_USERS = 50
 
 
 def thin_file_of(label: Ints, payments: Ints, merchants: Ints, least_payments: int, least_merchants: int) -> ThinFile:
-    """The default rate of thin files among labelled users, drawn towards that of all.
+    """Estimate the default rate of thin files from labelled users, shrunk towards the overall rate.
 
     Args:
         label: (n,) 0 or 1, n at least one.
-        payments, merchants: (n,) that the fold kept.
+        payments, merchants: (n,) kept in the fold.
         least_payments, least_merchants: a user with fewer of either is a thin file.
     """
     thin = thin_files(payments, merchants, least_payments, least_merchants)
-    drawn = (label[thin].sum() + PRIOR_USERS * float(np.mean(label))) / (thin.sum() + PRIOR_USERS)
-    return ThinFile(payments=least_payments, merchants=least_merchants, probability=float(drawn))
+    shrunk = (label[thin].sum() + PRIOR_USERS * float(np.mean(label))) / (thin.sum() + PRIOR_USERS)
+    return ThinFile(payments=least_payments, merchants=least_merchants, probability=float(shrunk))

@@ -1,4 +1,4 @@
-"""The weights that a run starts from, and their average that predicts."""
+"""The initial weights of a training run, and the averaged weights that predict."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from lbsf.training.plan import TrainingPlan
 
 
 def averaged_copy(model: nn.Module, steps: int) -> AveragedModel:
-    """A copy of the model whose weights and buffers follow it: an exponential average over about `steps` steps.
+    """Copy the model to an exponential moving average of its weights and buffers over about `steps` steps.
 
-    Over fewer at the beginning (a tenth or so of those taken), so that it soon forgets the first weights.
+    At the beginning it averages over about a tenth of the steps done, so that the initial weights soon lose influence.
     """
 
-    def follow(averaged: Any, current: Any, number: Any) -> None:
-        taken = int(number)
-        part = max(1 / steps, 9 / (10 + taken))
+    def update(averaged: Any, current: Any, number: Any) -> None:
+        done = int(number)
+        weight = max(1 / steps, 9 / (10 + done))
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, part)
+            torch._foreach_lerp_(averaged, current, weight)
         else:
             torch._foreach_copy_(averaged, current)
 
-    return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def starting_weights(plan: TrainingPlan, folder: Path) -> dict[str, Tensor]:
-    """The weights that the plan starts from.
+    """Load the initial weights of the plan.
 
     Raises:
-        InputError: others are there now, or they are of another network or of other folds.
+        InputError: the weights have changed since the plan was made, or belong to other model or fold settings.
     """
     if files_digest(folder) != plan.start_sha256:
         raise InputError(f"{folder}: not the weights that were planned; let all hosts read one storage")

@@ -81,7 +81,7 @@ def test_a_breach_that_comes_again_is_open_since_it_came_again(spark: SparkSessi
     ("name", "text", "message"),
     [
         ("Bad-Name.sql", "-- x\n-- a: b\nSELECT 1 AS a", "lower-case letters"),
-        ("scores.sql", "-- x\n-- a: b\nSELECT 1 AS a", "is no table's"),
+        ("scores.sql", "-- x\n-- a: b\nSELECT 1 AS a", "must not be a table's"),
         ("bare.sql", "SELECT 1 AS a", "what it shows"),
         ("undescribed.sql", "-- x\nSELECT 1 AS a", "what it shows"),
         ("other.sql", "-- x\n-- a: b\nDROP TABLE scores", "then one SELECT"),

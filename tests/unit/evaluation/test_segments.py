@@ -18,7 +18,7 @@ from lbsf.evaluation.segments import (
     segment_table,
     segment_users,
 )
-from lbsf.folding import loss
+from lbsf.folding import truncation
 
 
 def scored() -> tuple[Floats, Floats, dict[str, Names]]:
@@ -62,7 +62,7 @@ def test_bands_begin_where_they_say() -> None:
 
 
 def test_history_has_the_bands_of_the_fold_loss() -> None:
-    assert HISTORY_BANDS == loss.BANDS
+    assert HISTORY_BANDS == truncation.BANDS
 
 
 def test_each_row_measures_its_own_users() -> None:

@@ -103,7 +103,7 @@ def test_what_a_teacher_says_of_a_user_stays_with_him(files: list[str], tmp_path
 
 def test_a_teacher_of_other_users_is_refused(files: list[str], tmp_path: Path) -> None:
     np.save(tmp_path / "teacher.npy", np.zeros(129, np.float32))
-    with pytest.raises(InputError, match=r"teacher.npy: it speaks of 129 users, the files hold 130"):
+    with pytest.raises(InputError, match=r"teacher.npy: it has 129 users, the files have 130"):
         next(read_row_groups(files, shard=0, shards=1, teacher=str(tmp_path / "teacher.npy")))
 
 

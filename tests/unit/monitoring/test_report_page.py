@@ -19,7 +19,8 @@ from lbsf.evaluation.reference import CODES, NUMBERS
 from lbsf.monitoring.findings import at_least, at_most, shown, within
 from lbsf.monitoring.history import Watched
 from lbsf.monitoring.migration import Migration
-from lbsf.monitoring.night import (
+from lbsf.monitoring.report import render_report
+from lbsf.monitoring.summary import (
     BINS_A_DECADE,
     DECADES,
     Band,
@@ -30,7 +31,6 @@ from lbsf.monitoring.night import (
     Quality,
     quality_of,
 )
-from lbsf.monitoring.report import render_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 NIGHT = Night(

@@ -1,8 +1,8 @@
-"""From one night's folds to the next: what arrived is added, what left the window expires.
+"""Incremental folds: the folds of a later day from existing ones, by adding new payments and dropping expired ones.
 
-A fold keeps what the next night needs, but for users of whom a cap dropped payments and for payments that
-tie to the second with a later arrival. Those few are folded from their payments again, so that the result
-equals a full fold in every bit.
+A fold contains all that the next fold needs, with two exceptions: a cap dropped some of the user's payments, or a
+kept payment ties to the second with a new one. These few users are folded again from all their payments, so that the
+result is identical to a full fold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lbsf.folding.hashing import Words
 from lbsf.folding.rows import PaymentRows, sorted_codes
 
 
-def next_folds(
+def incremental_folds(
     folds: pa.Table,
     arrived: PaymentRows,
     changed_users: Iterable[str],
@@ -29,44 +29,46 @@ def next_folds(
     as_of: date,
     config: FoldConfig,
 ) -> tuple[pa.Table, int]:
-    """The folds as of a day, from those of an earlier or the same day.
+    """Make the folds of a day from those of the same or an earlier day.
 
     Args:
-        folds: FOLD_COLUMNS of one day, a row a user, in rising order of user_id.
-        arrived: in `order`, every payment of the new window that the folds could not know: paid at or
-            after their day, or delivered since they were made.
-        changed_users: users of whom a payment was changed or deleted since.
-        payments_of: gives all payments of the new window of some users, in `order`.
-        as_of: the new day, not before the folds' own.
+        folds: FOLD_COLUMNS of one day, one row per user, sorted by user_id.
+        arrived: every payment of the new window that the folds do not cover (paid on or
+            after their day, or delivered after they were made), sorted by `PaymentRows.order`.
+        changed_users: users with a payment that was changed or deleted since.
+        payments_of: returns all payments of the given users in the new window, sorted by `PaymentRows.order`.
+        as_of: the new day, not before that of the folds.
         config: the configuration that the folds were made with.
 
     Returns:
-        What `fold_days` makes of all payments; and how many users were folded from their payments again.
+        The folds, equal to those that `fold_days` makes from all payments; and the number of users that were folded
+        again from all their payments.
     """
     again = set(changed_users)
     kept = rows_of_folds(folds)
-    cut_off = np.flatnonzero(folds["payments_dropped"].to_numpy() > 0)
-    again.update(folds["user_id"].take(pa.array(cut_off)).to_pylist())
+    truncated = np.flatnonzero(folds["payments_dropped"].to_numpy() > 0)
+    again.update(folds["user_id"].take(pa.array(truncated)).to_pylist())
     kept = kept.take(kept.paid_us >= (day_number(as_of) - config.window_days) * DAY_US)
     rows = kept.concat(arrived)
     is_new = np.arange(len(rows)) >= len(kept)
     order = rows.to_the_second().order()
-    again.update(rows.users.take(pa.array(_doubtful(rows, order, is_new, config))).to_pylist())
+    again.update(rows.users.take(pa.array(_undecided_users(rows, order, is_new, config))).to_pylist())
     if again:
         users = pa.array(sorted(again), pa.string())
         untouched = ~pc.is_in(rows.users, users).to_numpy(zero_copy_only=False)
         rows = rows.take(order[untouched[rows.user[order]]]).concat(payments_of(users))
-        # Both sides are in order and no user is on both, so that seconds and microseconds do not meet.
+        # Both parts are sorted and share no user, so a stable sort by user is enough, although one part has times in
+        # seconds and the other in microseconds.
         order = np.argsort(rows.user, kind="stable")
     (tonight,) = fold_days(rows.take(order), [as_of], config)
     return tonight, len(again)
 
 
 def rows_of_folds(folds: pa.Table) -> PaymentRows:
-    """The payments that folds keep, in `order`, to the second.
+    """Return the payments kept in folds, sorted by `PaymentRows.order`, with times in whole seconds.
 
-    A payment carries its merchant's name and category text, which are those of the merchant's latest:
-    only the latest payment's are ever read.
+    Each payment gets the name and category text of its merchant's latest payment; the fold reads only those of the
+    latest one.
     """
     folds = folds.combine_chunks()
     merchant_len = _flat(folds, "merchant_len").to_numpy()
@@ -94,21 +96,24 @@ def rows_of_folds(folds: pa.Table) -> PaymentRows:
     )
 
 
-def _doubtful(
+def _undecided_users(
     rows: PaymentRows, order: NDArray[np.int64], is_new: NDArray[np.bool_], config: FoldConfig
 ) -> NDArray[np.int64]:
-    """Users whose fold seconds alone cannot settle: a kept payment ties with a new one, or merchants compete."""
+    """Return the users whose fold needs more than whole seconds, as indices into rows.users.
+
+    These are users with a kept payment that ties with a new one, or with more merchants than the cap.
+    """
     user, merchant = rows.user[order], rows.merchant[order]
     second, new = rows.paid_us[order] // 1_000_000, is_new[order]
     same_merchant = (user[1:] == user[:-1]) & (merchant[1:] == merchant[:-1])
     ties = same_merchant & (second[1:] == second[:-1]) & (new[1:] != new[:-1])
     opens = np.ones(len(user), dtype=np.bool_)
     opens[1:] = ~same_merchant
-    doubtful = np.bincount(user[opens], minlength=len(rows.users)) > config.max_merchants
-    doubtful[user[1:][ties]] = True
-    return np.flatnonzero(doubtful)
+    undecided = np.bincount(user[opens], minlength=len(rows.users)) > config.max_merchants
+    undecided[user[1:][ties]] = True
+    return np.flatnonzero(undecided)
 
 
 def _flat(folds: pa.Table, name: str) -> pa.Array:
-    """The values of a list column, one after the other."""
+    """Return the concatenated values of a list column."""
     return folds[name].combine_chunks().flatten()

@@ -1,4 +1,4 @@
-"""What the caps dropped, by label and length of history."""
+"""Truncation: the payments and spending that the caps dropped, by label and length of history."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ BANDS = (1, 30, 60, 90, 120, 150, 180)
 
 
 def fold_loss(folds: DataFrame, of_table: str, as_of: date, table_version: int) -> DataFrame:
-    """Payments and spending that the caps dropped.
+    """Count the payments, merchants and spending that the caps dropped.
 
     Args:
-        folds: FOLDS or EXAMPLES columns. Examples are counted by label; folds have none.
-        of_table: name of the table that they stand in.
-        as_of: their day, of examples the latest.
+        folds: FOLDS or EXAMPLES columns. Examples are counted by label; folds have no label.
+        of_table: name of their table.
+        as_of: their day; for examples the latest one.
         table_version: Delta version that was read.
 
     Returns:
-        FOLD_LOSS columns: a row a label and band of history_days.
+        FOLD_LOSS columns, one row per label and band of history_days.
     """
     label = F.col("label").cast("string") if "label" in folds.columns else F.lit("unknown")
     counted = folds.select(
@@ -47,7 +47,7 @@ def fold_loss(folds: DataFrame, of_table: str, as_of: date, table_version: int) 
 
 
 def _band(days: Column) -> Column:
-    """`000` for a fold without payments, else `from-to`, so that bands sort as text; the last is open."""
+    """Return `000` for a fold without payments, else `from-to`; the last band is open. Bands sort as text."""
     bands = zip(BANDS, BANDS[1:], strict=False)
     band = F.when(days < BANDS[0], "000")
     for low, high in bands:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbsf.folding.cut import fold_days
-from lbsf.folding.night import next_folds
+from lbsf.folding.incremental import incremental_folds
 from lbsf.folding.rows import PaymentRows
 
 Row = dict[str, Any]
@@ -52,7 +52,7 @@ def advance(folds: pa.Table, night: date, before: list[Row], after: list[Row], a
     def payments_of(users: pa.StringArray) -> PaymentRows:
         return ordered([p for p in in_window(after, as_of) if p["user_id"] in users.to_pylist()])
 
-    return next_folds(folds, ordered(arrived), changed, payments_of, as_of, FOLD)
+    return incremental_folds(folds, ordered(arrived), changed, payments_of, as_of, FOLD)
 
 
 @st.composite
@@ -142,6 +142,6 @@ def test_users_who_are_untouched_are_not_read_again() -> None:
         asked.append(users.to_pylist())
         return ordered([p for p in before if p["user_id"] in users.to_pylist()])
 
-    folds = next_folds(full(before, AS_OF), ordered([]), {"b"}, payments_of, AS_OF + DAY, FOLD)[0]
+    folds = incremental_folds(full(before, AS_OF), ordered([]), {"b"}, payments_of, AS_OF + DAY, FOLD)[0]
     assert asked == [["b"]]
     assert folds.equals(full(before, AS_OF + DAY))

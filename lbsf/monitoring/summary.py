@@ -1,4 +1,4 @@
-"""The figures of one night, counted in Spark. Pure: tables in, plain numbers out."""
+"""The figures of one night for the report, counted in Spark: tables in, plain numbers out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lbsf.errors import InputError
 from lbsf.schemas import FOLDS
 from lbsf.schemas.scores import THIN_BAND
 
-# Bins of the score distribution: ten a decade, from DECADES decades below 1 on.
+# Bins of the score distribution: ten per decade, beginning DECADES decades below 1.
 DECADES = 4
 BINS_A_DECADE = 10
 MERCHANTS = 10
@@ -24,7 +24,7 @@ SPLITS = ("out_of_time", "test", "validation")
 
 
 class Band(NamedTuple):
-    """Users of one risk band; mean_probability is None where there are none, limit of the thin files."""
+    """Users of one risk band. mean_probability is None if the band is empty, limit is None for thin files."""
 
     name: str
     limit: float | None
@@ -34,7 +34,7 @@ class Band(NamedTuple):
 
 
 class Merchant(NamedTuple):
-    """A merchant that raises or lowers risk: of how many users, by what mean factor on the odds."""
+    """A merchant that raises or lowers risk: the number of users, and the geometric mean factor on their odds."""
 
     name: str
     users: int
@@ -42,7 +42,7 @@ class Merchant(NamedTuple):
 
 
 class FieldReasons(NamedTuple):
-    """How many reasons a field of the payments did most of; None: no field did."""
+    """How many reasons are mostly due to one field of the payments; None: to no single field."""
 
     field: str | None
     raises: int
@@ -50,7 +50,7 @@ class FieldReasons(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What the caps dropped of the night's folds: users of whom something was dropped, and shares of the whole."""
+    """Truncation of the night's folds: users with dropped payments, and the dropped shares of all users' totals."""
 
     users_cut: int
     payments: float
@@ -60,24 +60,24 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class Night:
-    """One night's scores and what they were made from.
+    """The figures of one night: its scores and their inputs.
 
     Attributes:
         as_of: the night.
-        users: scored users.
+        users: number of scored users.
         mean_probability: over all users.
         thin_files: users with too few payments or merchants.
-        model: `name version n` of the model that scored, one each.
+        models: `NAME version N` of each model that scored.
         folds_versions: Delta versions of the folds table that were scored.
-        bands: in rising order of risk, empty ones too, then the thin files.
-        histogram: users in each bin of probability, DECADES * BINS_A_DECADE of them, even in
-            log10(probability); the first also holds what lies below. Thin files are left out.
+        bands: in ascending order of risk, including empty ones; thin files last.
+        histogram: users in each of DECADES * BINS_A_DECADE bins of equal width in log10(probability); the first
+            bin includes lower probabilities. Thin files are left out.
         raising: the merchants most often named as raising risk.
-        lowering: those most often named as lowering it.
+        lowering: the merchants most often named as lowering risk.
         fields: reasons by field, the most frequent first.
-        loss: what the caps dropped; None where that was not counted.
-        payments_by_day: payments of each day of the window that has any.
-        quarantined: rows refused so far, by reason; a row that broke two rules counts under both.
+        loss: truncation of the folds; None if it was not counted.
+        payments_by_day: payments of each day of the window; days without payments are absent.
+        quarantined: rows quarantined so far, by reason; a row that broke two rules counts under both.
     """
 
     as_of: date
@@ -98,14 +98,14 @@ class Night:
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a model tells defaulters from others, on labels that it was not trained on.
+    """A model's metrics on held-out labels.
 
     Attributes:
-        model: whose metrics these are.
+        model: name and version.
         split: the split that was measured.
         metrics: auc, ks, pr_auc, brier.
-        baseline: the same of LightGBM on the same rows, or None.
-        best_auc: the highest AUC that anyone could reach, where it is known.
+        baseline: the same metrics of LightGBM on the same rows, or None.
+        best_auc: the AUC of the true probabilities, if it is known (simulated data).
     """
 
     model: str
@@ -123,13 +123,13 @@ def collect_night(
     as_of: date,
     bands: Mapping[str, float],
 ) -> Night:
-    """Counts one night.
+    """Compute the figures of one night.
 
     Args:
-        scores: rows of the scores table; other nights are left out.
-        payments: rows of the payments table, of the window to show.
-        quarantine: the payments_quarantine table, or None where nothing was ever quarantined.
-        fold_loss: the fold_loss table, or None where there is none.
+        scores: rows of the scores table; other nights are ignored.
+        payments: rows of the payments table within the window to show.
+        quarantine: the payments_quarantine table, or None if nothing was ever quarantined.
+        fold_loss: the fold_loss table, or None if it does not exist.
         as_of: the night.
         bands: band -> upper limit, rising.
 
@@ -176,12 +176,12 @@ def collect_night(
 
 
 def quality_of(model: str, metrics: Mapping[str, float], best_auc: float | None) -> Quality | None:
-    """The quality of a model from its run's metrics: the out-of-time test before others; None without any.
+    """Return a model's quality on the first of SPLITS that its run has metrics for, or None.
 
     Args:
         model: name and version.
-        metrics: `split.metric`, and `lightgbm.split.metric` of the baseline.
-        best_auc: the highest AUC that anyone could reach.
+        metrics: `SPLIT.METRIC`, and `lightgbm.SPLIT.METRIC` of the baseline.
+        best_auc: the AUC of the true probabilities, if it is known.
     """
     for split in SPLITS:
         if all(f"{split}.{name}" in metrics for name in METRICS):
@@ -194,10 +194,10 @@ def quality_of(model: str, metrics: Mapping[str, float], best_auc: float | None)
 
 def _histogram(scores: DataFrame) -> tuple[int, ...]:
     bins = DECADES * BINS_A_DECADE
-    place = F.floor((F.log10(F.greatest(F.col("probability"), F.lit(10.0**-DECADES))) + DECADES) * BINS_A_DECADE)
+    number = F.floor((F.log10(F.greatest(F.col("probability"), F.lit(10.0**-DECADES))) + DECADES) * BINS_A_DECADE)
     full = scores.where(~F.col("thin_file"))
-    counted = _counts(full.groupBy(F.least(place, F.lit(bins - 1)).cast("int")).agg(F.count("*")))
-    return tuple(counted.get(number, 0) for number in range(bins))
+    counted = _counts(full.groupBy(F.least(number, F.lit(bins - 1)).cast("int")).agg(F.count("*")))
+    return tuple(counted.get(one, 0) for one in range(bins))
 
 
 def _merchants(scores: DataFrame, direction: str) -> tuple[Merchant, ...]:
@@ -234,7 +234,7 @@ def _fields(scores: DataFrame) -> tuple[FieldReasons, ...]:
 
 
 def _loss(fold_loss: DataFrame, as_of: date) -> Loss | None:
-    """Sums over the bands of history; None where the night's folds were not counted."""
+    """Sum the night's truncation over the bands of history; None if the night's folds were not counted."""
     names = ("users_cut", "payments", "payments_dropped", "merchants", "merchants_dropped", "cents", "cents_dropped")
     of_night = fold_loss.where((F.col("of_table") == FOLDS.name) & (F.col("as_of") == F.lit(as_of)))
     row = of_night.agg(*(F.sum(name).alias(name) for name in names)).head()
@@ -251,6 +251,6 @@ def _refused(quarantine: DataFrame) -> dict[str, int]:
 
 
 def _counts(df: DataFrame) -> dict:  # type: ignore[type-arg]
-    """Rows of (key, count) as a dictionary, in their order."""
+    """Collect rows of (key, count) into a dictionary, in their order."""
     rows: Sequence[Sequence[object]] = df.collect()
     return {row[0]: row[1] for row in rows}
