@@ -270,13 +270,13 @@ def _worker_with_teacher(teacher: Mapping[str, npt.NDArray[np.float32]]) -> type
     return type("_RowGroupWorkerWithTeacher", (_RowGroupWorker,), {"teacher": teacher})
 
 
-def _by_file(teacher: str, files: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
-    """Each file's part of what a teacher says, left on disk until it is read."""
-    said = np.load(teacher, mmap_mode="r", allow_pickle=False)
+def _teacher_by_file(teacher: str, files: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
+    """Split the teacher's probabilities by file; they are memory-mapped, so nothing is read yet."""
+    probabilities = np.load(teacher, mmap_mode="r", allow_pickle=False)
     ends = np.cumsum([read_metadata(path).num_rows for path in files])
-    if len(said) != ends[-1]:
-        raise InputError(f"{teacher}: it speaks of {len(said):,} users, the files hold {ends[-1]:,}")
-    return dict(zip(files, np.split(said, ends[:-1]), strict=True))
+    if len(probabilities) != ends[-1]:
+        raise InputError(f"{teacher}: it has {len(probabilities):,} users, the files have {ends[-1]:,}")
+    return dict(zip(files, np.split(probabilities, ends[:-1]), strict=True))
 
 
 class _Results:

@@ -85,8 +85,8 @@ def score_batch(
         vectors = model.merchant_vectors(batch)
         logits, lost = leave_one_out(model, vectors, batch.merchant_count, CANDIDATES_A_REASON * reasons)
         probability, thin = scores_of(card, logits, packed)
-        moved = _log_odds(card, lost)
-        count, merchant = _strongest(np.where(thin[user], 0.0, moved), user, len(packed), reasons)
+        contribution = _log_odds(card, lost)
+        count, merchant = _strongest(np.where(thin[user], 0.0, contribution), user, len(packed), reasons)
         of_reason = logits[torch.from_numpy(user[merchant])][:, None]
         neutral = logits_without_fields(model, packed, vectors, merchant, card.fold.window_days)
         field = strongest_field(_log_odds(card, of_reason - neutral), contribution[merchant])
