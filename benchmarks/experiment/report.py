@@ -33,7 +33,7 @@ def tables(found: dict[str, Series], reachable_auc: float) -> str:
 
 
 def _history(found: dict[str, Series]) -> str:
-    lines = ["### AUC and KS by length of history\n", "AUC out of time with 95 % limits over users, mean over seeds.\n"]
+    lines = ["### AUC and KS by length of history\n", "AUC out of time, mean over seeds; 95 % limits over users.\n"]
     lines += [f"| model | seeds | {' | '.join(f'{days} days' for days in DAYS)} | KS at {LONGEST} |"]
     lines += ["|---|---:|---:|---:|---:|---:|"]
     for network in models_of(found):
@@ -46,7 +46,7 @@ def _history(found: dict[str, Series]) -> str:
 
 
 def _longer(found: dict[str, Series]) -> str:
-    lines = ["### What longer history brings\n", "Paired differences of AUC, the same users resampled.\n"]
+    lines = ["### Gain from longer history\n", "Paired differences of AUC on the same bootstrap samples of users.\n"]
     steps = [(45, 90), (90, 180), (45, 180)]
     lines += [f"| model | {' | '.join(f'{a} to {b} days' for a, b in steps)} |", "|---|---:|---:|---:|"]
     for network in models_of(found):
@@ -60,7 +60,7 @@ def _longer(found: dict[str, Series]) -> str:
 def _against_baselines(found: dict[str, Series]) -> str:
     if at(found) is None:
         return ""
-    lines = ["### LBSF against the others\n", "Paired differences of AUC and of KS: above 0 LBSF is ahead.\n"]
+    lines = ["### LBSF against the others\n", "Paired differences of AUC and of KS; above 0, LBSF is better.\n"]
     lines += [f"| LBSF | against | {' | '.join(f'{days} days' for days in DAYS)} | KS at {LONGEST} |"]
     lines += ["|---|---|---:|---:|---:|---:|"]
     for model in OURS:
@@ -83,15 +83,15 @@ def _together(found: dict[str, Series]) -> str:
             rows.append(f"| {network} | {len(series.seeds)} | {series.together.interval:.4f} | {ahead:+.4f} |")
     if not rows:
         return ""
-    what = f"AUC at {LONGEST} days of the mean of the seeds' logits, and how far it is ahead of one seed's (paired).\n"
-    head = ["### Seeds together\n", what, "| model | seeds | together | ahead of one |", "|---|---:|---:|---:|"]
-    return "\n".join([*head, *rows, ""])
+    what = f"AUC at {LONGEST} days of the mean of the seeds' logits, and its paired gain over a single seed.\n"
+    head = ["| model | seeds | ensemble | gain over one seed |", "|---|---:|---:|---:|"]
+    return "\n".join(["### Ensembles of seeds\n", what, *head, *rows, ""])
 
 
 def _parts(found: dict[str, Series]) -> list[tuple[str, Series | None]]:
     return [
-        ("not folded: one sequence a user", at(found, unfolded=True)),
-        ("merchants do not look at each other", at(found, relational=False)),
+        ("not folded: one sequence per user", at(found, unfolded=True)),
+        ("no attention between merchants", at(found, relational=False)),
         ("GRU within each merchant", at(found, sequence="gru")),
         ("transformer within each merchant", at(found, sequence="transformer")),
         ("pretrained without labels", at(found, PRETRAINED)),
@@ -105,10 +105,10 @@ def _ablations(title: str, found: dict[str, Series], changed: Sequence[tuple[str
     trained = [(name, series) for name, series in changed if series]
     if whole is None or not trained:
         return ""
-    what = f"LBSF at {LONGEST} days with one thing changed; AUC, and its difference to the whole of the same seeds.\n"
+    what = f"LBSF at {LONGEST} days with one change; AUC, and its difference to unchanged LBSF with the same seeds.\n"
     lines = [f"### {title}\n", what]
-    lines += ["| LBSF | seeds | AUC | difference | CPU seconds an epoch |", "|---|---:|---:|---:|---:|"]
-    for name, series in [("whole", whole), *trained]:
+    lines += ["| LBSF | seeds | AUC | difference | CPU seconds per epoch |", "|---|---:|---:|---:|---:|"]
+    for name, series in [("unchanged", whole), *trained]:
         difference = "" if series is whole else f"{series.ahead_of(whole):+.4f}"
         lines.append(
             f"| {name} | {len(series.seeds)} | {series.auc.value:.4f} | {difference} | {series.epoch_seconds:.1f} |"
@@ -122,7 +122,7 @@ def _labels(found: dict[str, Series]) -> str:
         return ""
     pairs = [(PRETRAINED, "lbsf"), ("lbsf", "lightgbm"), (TAUGHT, "lightgbm"), (TAUGHT_ON_ALL, "lightgbm")]
     heads = ["labels", *BY_LABELS, *(f"{one} - {other}" for one, other in pairs)]
-    lines = ["### The number of labels, and pretraining\n"]
+    lines = ["### Number of labels, and pretraining\n"]
     lines += [f"| {' | '.join(heads)} |", f"|{'---:|' * len(heads)}"]
     for number, of in rows.items():
         values = [f"{of[name].auc.value:.4f}" if name in of else "" for name in BY_LABELS]
@@ -132,8 +132,8 @@ def _labels(found: dict[str, Series]) -> str:
 
 
 def _epochs(found: dict[str, Series]) -> str:
-    lines = ["### Epoch time\n", "Median CPU seconds of a training epoch: other work on the machine does not count.\n"]
-    lines += [f"| model | {' | '.join(f'{days} days' for days in DAYS)} | 180 over 45 |", "|---|---:|---:|---:|---:|"]
+    lines = ["### Epoch time\n", "Median CPU seconds of a training epoch; other work on the machine is not included.\n"]
+    lines += [f"| model | {' | '.join(f'{days} days' for days in DAYS)} | 180 / 45 |", "|---|---:|---:|---:|---:|"]
     for network in models_of(found):
         of = [at(found, network, days) for days in DAYS]
         times = [series.epoch_seconds if series else None for series in of]

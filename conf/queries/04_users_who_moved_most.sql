@@ -1,4 +1,4 @@
--- Whose score moved most since the night before, and what moved it?
+-- Whose score moved most since the previous scored night, and what moved it?
 SELECT
   user_id,
   round(probability_before, 4) AS before,

@@ -1,4 +1,4 @@
--- From which band to which did users go since the night before, those who stayed left out?
+-- How many users moved from which band to which since the previous scored night, without those who stayed?
 SELECT since, score_date, from_band, to_band, users, share_percent
 FROM band_migration_latest
 WHERE period = 'night'

@@ -1,4 +1,4 @@
--- Is it the amounts, the times or the kinds of payments that move scores on the latest night?
+-- Do the amounts, the times or the kinds of payments move scores on the latest night?
 SELECT
   coalesce(field, 'no single one') AS field,
   direction,

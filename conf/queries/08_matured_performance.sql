@@ -1,4 +1,4 @@
--- How good were the scores whose outcome is known by now, night by night?
+-- How good were the scores with a known outcome, night by night?
 SELECT
   score_date,
   users,

@@ -1,4 +1,4 @@
--- What lies beyond its threshold and needs a person, and since when?
+-- Which measures are beyond their threshold and need a person's attention, and since when?
 SELECT
   measure,
   segment,

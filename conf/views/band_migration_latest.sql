@@ -1,11 +1,11 @@
--- From which band to which users went until the latest night, since the night before and since a month before.
+-- From which band users moved to which by the latest night, since the previous scored night and since a month before.
 -- period: `night` or `month`
 -- since: the earlier night
 -- score_date: the latest night
 -- from_band: band on the earlier night; `none`: not scored then
 -- to_band: band on the latest night; `none`: not scored then
--- users: users who went that way, those who stayed included
--- share_percent: of the users who were in from_band, 0 to 100
+-- users: users who moved between these bands; rows with equal bands are users who stayed
+-- share_percent: share of the users in from_band, 0 to 100
 SELECT
   period,
   since,

@@ -1,12 +1,12 @@
--- Open findings: measures whose latest value lies beyond its threshold.
--- measure: what was measured; docs/monitoring.md lists all
--- segment: part of the users or the input; `all` for the whole
+-- Open findings: measures whose latest value is beyond its threshold.
+-- measure: the measure; docs/monitoring.md lists all
+-- segment: part of the users, or the input; `all` for everything
 -- value: the latest value
--- threshold: what it lies beyond
+-- threshold: the limit that the value is beyond
 -- counted: users, payments or labels behind the value
 -- score_date: the night of that value
 -- open_since: the first night of the breach that is open now
--- nights: nights watched since, with this one
+-- nights: monitored nights from open_since on, including the latest
 SELECT
   measure,
   segment,

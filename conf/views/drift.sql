@@ -1,11 +1,11 @@
 -- How far scores and inputs have drifted from the model's training data, by night.
 -- score_date: the night
--- input: `score`, or the input that was compared
--- psi: population stability index against training; null where there was nothing to compare
--- change: psi less that of the night before that was monitored
--- threshold: psi above it is a breach
--- breached: whether it is one
--- counted: values behind it
+-- input: `score`, or the name of the input
+-- psi: population stability index against training; null if there was nothing to compare
+-- change: psi minus the psi of the previous monitored night
+-- threshold: a psi above it is a breach
+-- breached: whether psi is above the threshold
+-- counted: number of values behind psi
 SELECT
   score_date,
   CASE WHEN measure = 'score_psi' THEN 'score' ELSE segment END AS input,

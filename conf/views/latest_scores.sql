@@ -1,14 +1,14 @@
--- The latest score of each user who was scored in the 31 days before the latest night, that night included.
+-- The latest score of each user who was scored in the 31 days up to and including the latest night.
 -- user_id: the scored user
 -- score_date: the night of the score
--- latest_night: whether that is the latest night; false: the user is no longer scored
+-- latest_night: whether score_date is the latest night; false: the user is no longer scored
 -- probability: calibrated probability of default, 0 to 1
 -- band: risk band, or `thin`
 -- percentile: share of that night's users with a lower probability, 0 to 100; null for a thin file
--- thin_file: too little history for the network: the probability is that of all thin files
+-- thin_file: whether the history is too short for the network; all thin files get the same probability
 -- why: the sentences of the reasons, the strongest first
 -- reasons: the merchants that moved the score most, with contributions in log-odds
--- change: against the score of the night before; null where there is nothing to compare
+-- change: change since the score on the previous scored night; null if there is nothing to compare
 -- model_version: version of the model that scored
 SELECT
   user_id,

@@ -1,14 +1,14 @@
--- How good scores were whose outcome is known by now, by night and risk band.
--- score_date: the night that was watched
--- segment: a risk band; `all` for the whole
+-- How good the scores with a known outcome were, by night and risk band.
+-- score_date: the monitored night
+-- segment: a risk band; `all` for all users
 -- users: users whose outcome is known
--- defaults: of them, those who defaulted
--- mean_probability: what their scores said, 0 to 1
--- default_rate: defaults over users
--- auc: area under the ROC curve, 0.5 to 1; of the whole alone, null with too few outcomes
--- ks: Kolmogorov-Smirnov distance, 0 to 1; likewise
--- calibration: mean probability over default rate; likewise
--- breached: whether one of these lies beyond its threshold
+-- defaults: those of them who defaulted
+-- mean_probability: mean predicted probability of default, 0 to 1
+-- default_rate: defaults divided by users
+-- auc: area under the ROC curve, 0.5 to 1; only for segment `all`, null with too few outcomes
+-- ks: Kolmogorov-Smirnov distance, 0 to 1; only for segment `all`, null with too few outcomes
+-- calibration: mean probability divided by default rate; only for segment `all`, null with too few outcomes
+-- breached: whether one of these values is beyond its threshold
 SELECT
   score_date,
   segment,

@@ -1,16 +1,16 @@
 -- How each night's job went.
 -- as_of: the night
--- outcome: `failed`, `started` (under way, or killed), `finding` (done, and a person must look) or `done`
--- steps: steps that were begun
--- done: of them, those that ended well
--- began_at: when the first began, UTC
--- ended_at: when the last ended, UTC
--- seconds: the steps' own time, without pauses between them and earlier attempts
--- attempts: of the step that was begun most often
--- quarantined: rows newly refused and kept aside
--- message: what failed or was found, by step
+-- outcome: `failed`, `started` (running, or killed), `finding` (finished, and a person must look) or `done`
+-- steps: number of steps that started
+-- done: number of these that finished
+-- began_at: start of the first step, UTC
+-- ended_at: end of the last step, UTC
+-- seconds: total run time of the steps, without pauses between them and without earlier attempts
+-- attempts: attempts of the step that was started most often
+-- quarantined: rows newly refused and put into quarantine
+-- message: error or finding, by step
 -- details: each step's figures and table versions, as JSON, by step
--- code_version: of the code that did it
+-- code_version: version of the code that ran
 SELECT
   as_of,
   CASE

@@ -1,16 +1,16 @@
--- How each user's score moved until the latest night since the night before.
+-- How each user's score moved between the previous scored night and the latest one.
 -- user_id: the user
--- since: the night scored before
+-- since: the previous scored night
 -- score_date: the latest night
--- probability_before: probability then
--- probability: probability now
--- band_before: band then
--- band: band now
--- odds_factor: odds of default now over those then
--- moved: by how much the log-odds moved, up or down: order by it for who moved most
--- new_payments: payments since then
--- odds_factor_by_new_payments: the part of odds_factor that goes when the new payments are left out
--- text: the same as a sentence
+-- probability_before: probability on the previous scored night
+-- probability: probability on the latest night
+-- band_before: band on the previous scored night
+-- band: band on the latest night
+-- odds_factor: odds of default now, divided by the odds on the previous scored night
+-- moved: absolute change of the log-odds; order by it to find who moved most
+-- new_payments: number of payments since the previous scored night
+-- odds_factor_by_new_payments: the part of odds_factor that the new payments explain
+-- text: the change as a sentence
 SELECT
   now.user_id,
   now.change.since AS since,

@@ -1,11 +1,11 @@
--- How many users each merchant moved, in which direction and by what, by night. Filter on score_date.
+-- How many users' scores each merchant moved, in which direction and by which field, by night. Filter on score_date.
 -- score_date: the night
 -- merchant_id: the merchant
--- merchant_name: its name; empty where the payments give none
--- field: what did most of it: `amount`, `time` or `kind`; null where nothing did
+-- merchant_name: its name; empty if the payments have none
+-- field: the field that explains most: `amount`, `time` or `kind`; null if none does
 -- direction: `raises` or `lowers` the users' risk
 -- users: users for whom the merchant is among the strongest reasons
--- mean_odds_factor: factor on the odds of default, the geometric mean over these users
+-- mean_odds_factor: factor on the odds of default, geometric mean over these users
 SELECT
   score_date,
   reason.merchant_id AS merchant_id,
