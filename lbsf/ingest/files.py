@@ -149,7 +149,11 @@ class _Lister:
         path = self._path(location)
         self._files = path.getFileSystem(self._configuration)
         is_glob = _GLOB.search(location) is not None
-        matches = list(self._files.globStatus(path) or ())
+        if is_glob:
+            matches = list(self._files.globStatus(path) or ())
+        else:
+            # Not globStatus, which refuses a colon in a folder's name (HADOOP-14217).
+            matches = [self._files.getFileStatus(path)] if self._files.exists(path) else []
         if not matches:
             raise InputError(f"there is nothing at {location}")
         above = None if base is None else self._files.makeQualified(self._path(base)).toString()

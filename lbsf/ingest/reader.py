@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -107,8 +107,8 @@ def read_kinds(spark: SparkSession, delivery: Delivery, source: SourceFormat) ->
     if not groups:
         raise InputError(f"{delivery.location} holds no rows")
     shapes: dict[tuple[object, ...], tuple[StructType | None, list[SourceFile]]] = {}
-    for (partitions, _), files in groups.items():
-        schema = reader.schema_of(files)
+    for (partitions, head), files in groups.items():
+        schema = reader.schema_of(files, head)
         # Headers that differ in a byte order mark, footers that differ in an order of pages: one kind.
         columns = schema if schema is None else tuple((field.name, field.dataType) for field in schema)
         shapes.setdefault((partitions, columns), (schema, []))[1].extend(files)
@@ -142,7 +142,7 @@ class _Reader:
         if not self._source.is_on("multiLine") and not breaks_lines_as_ascii(self._spark, encoding):
             raise InputError(f"options.multiLine: false cannot split text in {encoding} into lines; leave it true")
 
-    def like_files(self) -> dict[tuple[object, object], list[SourceFile]]:
+    def like_files(self) -> dict[tuple[object, str], list[SourceFile]]:
         """Files by their partition columns and what they say of their own columns."""
         files = self._delivery.taken
         heads: Sequence[str | None]
@@ -153,21 +153,32 @@ class _Reader:
             heads = csv_headers(self._spark, files, encoding=self._source.encoding, quote=quote, comment=comment)
         else:
             heads = [""] * len(files)
-        groups: dict[tuple[object, object], list[SourceFile]] = {}
+        groups: dict[tuple[object, str], list[SourceFile]] = {}
         for file, head in zip(files, heads, strict=True):
             if head is not None:
                 groups.setdefault(((file.partition_root, file.partitions), head), []).append(file)
         return groups
 
-    def schema_of(self, files: Sequence[SourceFile]) -> StructType | None:
-        """The columns of like files: as the files name them, with the types that `schema` declares."""
+    def schema_of(self, files: Sequence[SourceFile], head: str) -> StructType | None:
+        """The columns of files with one head: as it names them, with the types that `schema` declares."""
         if self._source.name == "json":
             return self.declared
         if self._source.name == "csv" and not self._source.is_on("header") and self.declared is not None:
             return self.declared
-        own = self._load(files[:1], None, with_partitions=False).schema
+        if self._source.name == "csv" and self._source.is_on("header"):
+            own = self._header_columns(head)
+        else:
+            own = self._load(files[:1], None, with_partitions=False).schema
         declared = {field.name.lower(): field.dataType for field in self.declared or ()}
         return StructType([StructField(f.name, declared.get(f.name.lower(), f.dataType)) for f in own])
+
+    def _header_columns(self, header: str) -> StructType:
+        # Spark names the columns, from the text: it cannot look into a file whose name holds a comma or a bracket.
+        jvm: Any = self._spark._jvm
+        text = self._spark.range(1).select(F.lit(header.removeprefix("\ufeff")).alias("value"))
+        lines = getattr(text._jdf, "as")(jvm.org.apache.spark.sql.Encoders.STRING())
+        reader: Any = self._spark.read.options(**{**RFC_4180, **self._source.options})
+        return StructType([StructField(name, StringType()) for name in reader._jreader.csv(lines).columns()])
 
     def check_declared(self, schemas: Sequence[StructType | None]) -> None:
         """Raises InputError where `schema` names a column that no file has."""

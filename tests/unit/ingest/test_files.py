@@ -143,7 +143,7 @@ def test_nested_files_are_read_where_the_mapping_says_so(spark: SparkSession, tm
 def test_files_beside_partition_folders_have_no_partition(spark: SparkSession, tmp_path: Path) -> None:
     write_csv(tmp_path / "raw/a.csv", line(1))
     write_csv(tmp_path / "raw/day=2025-07-02/b.csv", line(2))
-    write_csv(tmp_path / "raw/2025/day=2025-07-03/c 3.csv", line(3))
+    write_csv(tmp_path / "raw/2025/day=2025-07-03/c {1}.csv", line(3))
     mapping = write_mapping(tmp_path, recursive=True, columns={**COLUMNS, "channel": "cast(day AS string)"})
     assert [(row["payment_id"], row["channel"]) for row in rows(spark, mapping)] == [
         ("1", None),
