@@ -113,7 +113,7 @@ class Runner:
             self._pretrain(cell)
         plan = self.plan(cell)
         if cell.taught:
-            said = self._lightgbm_says(cell, "train")
+            said = self._teacher_probabilities(cell, "train")
             plan = with_teacher(plan, {"train": np.tile(said, plan.splits["train"].users // len(said))})
         plan.save(RunFolder(folder).plan_file)
         started = time.monotonic()
@@ -169,7 +169,7 @@ class Runner:
         folder.mkdir(parents=True)
         if cell.pretrained == "teacher":
             asked = (("train", "unlabelled"), ("validation", "validation"))
-            plan = with_teacher(plan, {name: self._lightgbm_says(cell, of) for name, of in asked})
+            plan = with_teacher(plan, {name: self._teacher_probabilities(cell, of) for name, of in asked})
         plan.save(run.plan_file)
         if _run(_rank(folder), folder / "log.txt", training) is None:
             raise SystemExit(f"pretraining failed, see {folder / 'log.txt'}")
