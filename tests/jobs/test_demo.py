@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mlflow
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from small import PROJECT, SMALL
@@ -262,3 +264,19 @@ def test_a_model_starts_from_weights_that_were_trained_without_labels(ran: Ran) 
     run = mlflow.get_run(job.tracker.fetch(CHALLENGER).run_id)
     assert run.data.params["pretrained_run"] == from_trees.details["run"] != pretrained.details["run"]
     assert float(run.data.params["training.teacher_share"]) > 0
+
+
+def test_the_notebook_of_the_idea_runs_on_its_warehouse(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LBSF_ROOT", str(ran.root))
+    document = nbformat.read(PROJECT / "notebooks/01_the_idea.ipynb", as_version=4)
+    NotebookClient(document, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in document.cells if cell.cell_type == "code" for output in cell.outputs]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert f"users as of {NIGHT}" in printed
+    # The reason is exact: without its merchant the score moves by just that much, but for the kept decimals.
+    moved = re.search(r"log-odds moved by (\S+), the reason said (\S+)", printed)
+    assert moved is not None
+    assert float(moved[1]) == pytest.approx(float(moved[2]), abs=0.002)

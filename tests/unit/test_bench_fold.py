@@ -9,17 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
-from small import PROJECT
 
-sys.path.insert(0, str(PROJECT))
-
-from benchmarks.fold import report  # noqa: E402
-from benchmarks.fold.checksum import Checksum  # noqa: E402
-from benchmarks.fold.contenders import CONTENDERS  # noqa: E402
-from benchmarks.fold.dataset import Dataset, dataset, require_disk  # noqa: E402
-from benchmarks.fold.payments import Shape, draw  # noqa: E402
-from benchmarks.fold.runs import Bench, here  # noqa: E402
-from benchmarks.harness.processes import Limits, Watched, watch  # noqa: E402
+from benchmarks.fold import report
+from benchmarks.fold.checksum import Checksum
+from benchmarks.fold.contenders import CONTENDERS
+from benchmarks.fold.dataset import Dataset, dataset, require_disk
+from benchmarks.fold.payments import Shape, draw
+from benchmarks.fold.runs import Bench, here
+from benchmarks.harness.processes import Limits, Watched, watch
 
 SIZE = 4_000
 PLENTY = Limits(seconds=60, memory=2**40, free_disk=0)

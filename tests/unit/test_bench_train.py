@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small import PROJECT
 
-sys.path.insert(0, str(PROJECT))
-
-from benchmarks.train import readers, report  # noqa: E402
-from benchmarks.train.contenders import CONTENDERS  # noqa: E402
-from benchmarks.train.dataset import Dataset, dataset  # noqa: E402
-from benchmarks.train.padded import PaddedLBSF, pad  # noqa: E402
-from benchmarks.train.steps import folds_of, network_and_batches, require_equal, timed_steps  # noqa: E402
+from benchmarks.train import readers, report
+from benchmarks.train.contenders import CONTENDERS
+from benchmarks.train.dataset import Dataset, dataset
+from benchmarks.train.padded import PaddedLBSF, pad
+from benchmarks.train.steps import folds_of, network_and_batches, require_equal, timed_steps
 
 PER_USER, USERS = 20, 64
 

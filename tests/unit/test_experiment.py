@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,18 +17,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 from small import PROJECT
 
-sys.path.insert(0, str(PROJECT))
-
-from benchmarks.experiment import report, series  # noqa: E402
-from benchmarks.experiment.__main__ import GROUPS  # noqa: E402
-from benchmarks.experiment.cells import SETTINGS, Cell, Setting, grid, trials  # noqa: E402
-from benchmarks.experiment.data import Data, fewer_labels, read  # noqa: E402
-from benchmarks.experiment.intervals import Floats, Resampled, auc_and_ks, draw, mean  # noqa: E402
-from benchmarks.experiment.predictions import read as read_cell  # noqa: E402
-from benchmarks.experiment.runs import Runner  # noqa: E402
-from lbsf.baselines.sequences import BACKBONES  # noqa: E402
-from lbsf.config import load_config  # noqa: E402
-from lbsf.config.models import Config  # noqa: E402
+from benchmarks.experiment import report, series
+from benchmarks.experiment.__main__ import GROUPS
+from benchmarks.experiment.cells import SETTINGS, Cell, Setting, grid, trials
+from benchmarks.experiment.data import Data, fewer_labels, read
+from benchmarks.experiment.intervals import Floats, Resampled, auc_and_ks, draw, mean
+from benchmarks.experiment.predictions import read as read_cell
+from benchmarks.experiment.runs import Runner
+from lbsf.baselines.sequences import BACKBONES
+from lbsf.config import load_config
+from lbsf.config.models import Config
 
 
 def test_every_cell_has_a_name_of_its_own_and_every_series_its_seeds() -> None:
