@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lbsf.errors import InputError
-from lbsf.ingest import load_mapping, read_source
+from lbsf.ingest import find_delivery, load_mapping, read_source
 from lbsf.ingest.expressions import ExpressionRefusedError, compute
 from lbsf.schemas import PAYMENTS
 
@@ -282,7 +282,12 @@ def read(spark: SparkSession, folder: Path, lines: list[str], way: str, *, heade
     """The rows of a CSV file whose paid_at is computed by `way`."""
     (folder / "raw.csv").write_text("\n".join([header, *lines[1:]]) + "\n")
     columns = {**PAYMENT, "payment_id": id, "user_id": id, "merchant_id": id, "paid_at": way}
-    return read_source(spark, load_mapping(mapping(folder, columns=columns), PAYMENTS), "/none").collect()
+    return read_mapped(spark, mapping(folder, columns=columns)).collect()
+
+
+def read_mapped(spark: SparkSession, file: Path) -> DataFrame:
+    source = load_mapping(file, PAYMENTS)
+    return read_source(spark, source, find_delivery(spark, source, "/none"))
 
 
 def mapping(folder: Path, **changes: Any) -> Path:
@@ -300,17 +305,16 @@ def text(value: Any) -> str | None:
     "changes",
     [
         {"schema": "id string, at timestamp"},
-        {"options": {"header": True, "inferSchema": True}},
         {"format": "json", "options": {}, "schema": "id string, at struct<a: date>"},
     ],
-    ids=["schema", "inferred", "json"],
+    ids=["schema", "json"],
 )
 def test_a_reader_that_makes_times_of_text_is_refused(
     spark: SparkSession, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     (tmp_path / "raw.csv").write_text("id,at\n1,12:30\n" if "json" not in changes.values() else '{"id": 1}\n')
     with pytest.raises(InputError, match="at: the reader would take 12:30 for today at 12:30"):
-        read_source(spark, load_mapping(mapping(tmp_path, **changes), PAYMENTS), "/none")
+        read_mapped(spark, mapping(tmp_path, **changes))
 
 
 def test_a_day_of_a_partition_folder_is_no_reader_s_guess(spark: SparkSession, tmp_path: Path) -> None:
@@ -318,7 +322,7 @@ def test_a_day_of_a_partition_folder_is_no_reader_s_guess(spark: SparkSession, t
         (tmp_path / "raw" / folder).mkdir(parents=True)
         (tmp_path / "raw" / folder / "a.csv").write_text("id,at\n1,x\n")
     file = mapping(tmp_path, path=f"{tmp_path}/raw", columns={**PAYMENT, "paid_at": "day"})
-    found = read_source(spark, load_mapping(file, PAYMENTS), "/none").orderBy("paid_at").collect()
+    found = read_mapped(spark, file).orderBy("paid_at").collect()
     assert [str(row["paid_at"]) for row in found] == ["2025-01-01 00:00:00", "2025-01-02 00:00:00"]
 
 
@@ -326,7 +330,7 @@ def test_a_refusal_names_the_file_the_column_and_the_expression(spark: SparkSess
     (tmp_path / "raw.csv").write_text("id,at\n1,2025-07-01\n")
     file = mapping(tmp_path, columns={**PAYMENT, "description": "raise_error(id)"})
     with pytest.raises(InputError) as refused:
-        read_source(spark, load_mapping(file, PAYMENTS), "/none")
+        read_mapped(spark, file)
     assert str(refused.value) == (
         f"{file}: column description: 'raise_error(id)' uses raise_error, which a mapping may not: it computes a value "
         "from its row alone"
@@ -335,5 +339,5 @@ def test_a_refusal_names_the_file_the_column_and_the_expression(spark: SparkSess
 
 def test_flags_are_null_where_no_local_time_is_read(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "raw.csv").write_text("id,at\n1,2025-10-26 02:30:00\n")
-    rows = read_source(spark, load_mapping(mapping(tmp_path), PAYMENTS), "/none")
+    rows = read_mapped(spark, mapping(tmp_path))
     assert rows.where(F.col("local_time").isNotNull()).isEmpty()
