@@ -118,7 +118,7 @@ def _check_log(root: str) -> None:
             continue
         remedy = "restore it from a copy"
         if version == newest:
-            remedy += ", or remove it and run the job again that wrote it"
+            remedy += f", or remove it and its checksum {commit.stem}.crc, and run the job again that wrote it"
         raise InputError(f"table {Path(root).name}: commit {commit} {problem}; {remedy} (docs/operations.md)")
 
 

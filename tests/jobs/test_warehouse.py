@@ -318,7 +318,11 @@ def commit_file(warehouse: Warehouse, version: int) -> Path:
 @pytest.mark.parametrize(
     ("version", "how", "problem"),
     [
-        (2, "cut", "is cut off; restore it from a copy, or remove it and run the job again that wrote it"),
+        (
+            2,
+            "cut",
+            f"is cut off; restore it from a copy, or remove it and its checksum {2:020d}.crc, and run the job again",
+        ),
         (2, "empty", "is empty; restore it from a copy, or remove it"),
         (1, "cut", "is cut off; restore it from a copy (docs"),
         (1, "missing", "is missing; restore it from a copy (docs"),
@@ -341,6 +345,7 @@ def test_a_damaged_commit_is_named(warehouse: Warehouse, visits: Any, version: i
         assert str(refusal.value).startswith(f"table visits: commit {commit_file(warehouse, version)} {problem}")
     if version == 2:
         commit_file(warehouse, version).unlink()
+        commit_file(warehouse, version).with_suffix(".crc").unlink()
         assert warehouse.insert_new(VISITS, visits(("v2", FIRST, 2)), ["visit_id"]) == 1
     else:
         commit_file(warehouse, version).write_bytes(whole)
