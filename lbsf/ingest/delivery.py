@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
@@ -118,15 +118,31 @@ def count_rows(checked: DataFrame, mapped: DataFrame, *, origin: str, day: str, 
 
 def _failing_column(mapped: DataFrame) -> str | None:
     """Which column cannot be computed, and why; None where each can by itself, or where the rows cannot be read."""
-    if _failure(mapped.select("source_row")) is not None:
+    computed = _before_faults(mapped)
+    if _failure(computed.select("source_row")) is not None:
         return None
     for name in mapped.columns:
-        reason = _failure(mapped.select(name))
+        if name in ("local_time", "source_fault"):
+            continue  # Made of the others.
+        reason = _failure(computed.select(name))
         if reason is not None:
             # Spark's message may quote the row; a log must not name a user.
             why = "" if name in ("user_id", "payment_id", "merchant_id") else f": {reason}"
             return f"column {name}: its expression cannot be computed{why}"
     return None
+
+
+def _before_faults(mapped: DataFrame) -> DataFrame:
+    """The columns as the mapping computes them, each by itself.
+
+    `read_source` empties the columns of a row that cannot be taken, so each of them depends on what says that, and this
+    on all texts: where one fails, all do.
+    """
+    plan: Any = mapped._jdf.queryExecution().analyzed()
+    jvm: Any = mapped.sparkSession._jvm
+    return DataFrame(
+        jvm.org.apache.spark.sql.Dataset.ofRows(mapped.sparkSession._jsparkSession, plan.child()), mapped.sparkSession
+    )
 
 
 def _failure(rows: DataFrame) -> str | None:

@@ -29,7 +29,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
-from lbsf.damaged import damaged
+from lbsf.damaged import UNREADABLE, damaged
+from lbsf.parquet import read_metadata
 
 # Two writers met. In Python these share no base class.
 CONFLICTS = (
@@ -91,6 +92,19 @@ def _damaged_file(error: BaseException, root: str) -> str | None:
                 if file.exists():
                     return damaged(str(file), f"cannot be read ({_reason(text)})")
             return damaged(str(table / found["file"]), "is missing")
+    # Of a footer that cannot be read Spark says what is wrong with it, but not in which file.
+    reason = next((_reason(text) for text in _texts(error) if "org.apache.parquet" in text), None)
+    file = None if reason is None else _first_unreadable(Path(root, "tables"))
+    return None if file is None else damaged(str(file), f"cannot be read ({reason})")
+
+
+def _first_unreadable(tables: Path) -> Path | None:
+    """The first Parquet file whose footer cannot be read."""
+    for file in sorted(tables.rglob("*.parquet")):
+        try:
+            read_metadata(file)
+        except UNREADABLE:
+            return file
     return None
 
 
