@@ -248,9 +248,9 @@ def test_fold_loss_adds_up(nights: Nights) -> None:
 def test_a_damaged_file_of_last_nights_folds_means_a_full_fold(nights: Nights) -> None:
     as_of = FIRST + 9 * DAY
     nights.fold(as_of)
-    for how in DAMAGES:
+    for seed, how in enumerate(DAMAGES, start=2):
         night, as_of = as_of, as_of + DAY
-        nights.deliver(day_of_payments(random.Random(2), range((night - FIRST).days, (as_of - FIRST).days), 5))
+        nights.deliver(day_of_payments(random.Random(seed), range((night - FIRST).days, (as_of - FIRST).days), 5))
         damage(nights.warehouse.data_files(FOLDS, nights.warehouse.version(FOLDS))[-1].path, how)
         problem = {"missing": "is missing", "garbled": "cannot be read"}.get(how, "is damaged (")
         damaged_night = f"full: a file of the folds of {night} {problem}"
