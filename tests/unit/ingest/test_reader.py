@@ -117,7 +117,7 @@ def count(spark: SparkSession, mapping_file: Path, config: Config) -> int:
     source = read_source(spark, mapping, find_delivery(spark, mapping, "/none"))
     received = Received("bank", datetime(2025, 12, 1, tzinfo=UTC), "run")
     checked = check_payments(source, config.ingest, received, 2)
-    return count_rows(checked, origin="delivery", day="paid_on", key="payment_id").rows
+    return count_rows(checked, source, origin="delivery", day="paid_on", key="payment_id").rows
 
 
 @pytest.mark.parametrize("case", ["gzip", "small gzip", "no gzip", "bzip2", "json", "parquet tail", "parquet page"])
