@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame
 
 from jobs.common import Job, Summary, run_main
-from jobs.ingest import CheckedDelivery, add_arguments, store
+from jobs.ingest import CheckedDelivery, store
+from jobs.ingest import add_arguments as _add_arguments
 from lbsf.ingest import Received, check_labels, find_delivery, load_mapping, read_source
 from lbsf.schemas import LABELS, LABELS_QUARANTINE
 
@@ -64,7 +65,7 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
-    return run_main(add_arguments, run, argv)
+    return run_main(_add_arguments, run, argv)
 
 
 if __name__ == "__main__" and (status := main()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,13 @@ def test_an_elastic_run_outlives_a_rank(tmp_path: Path) -> None:
 
 def our_ranks() -> dict[int, psutil.Process]:
     """The running ranks that train_on_ranks started, by rank."""
-    children = psutil.Process().children(recursive=True)
-    ranks = [child for child in children if child.cmdline()[1:3] == ["-m", "jobs.train_rank"]]
-    return {int(rank.environ()["HOROVOD_RANK"]): rank for rank in ranks}
+    found = {}
+    for child in psutil.Process().children(recursive=True):
+        # Short-lived processes of horovodrun may end meanwhile.
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if child.cmdline()[1:3] == ["-m", "jobs.train_rank"]:
+                found[int(child.environ()["HOROVOD_RANK"])] = child
+    return found
 
 
 class PausesARank:
