@@ -214,7 +214,7 @@ def test_small_data_are_refused_with_shares_that_help(
     users = [(f"user{n:03d}", day, 0, day) for n in range(354)]
     config = load_config("conf/local.yaml", default_shares).examples
     placed = split_of(job.spark.createDataFrame(users, LABELS.struct), config).collect()
-    bad = {row["user_id"] for row in [row for row in placed if row["split"] != "validation"][:30]}
+    bad = {row["user_id"] for row in [row for row in placed if row["split"] != "validation"][100:130]}
     labels = [(user, day, int(user in bad), day) for user, *_ in users]
     write(job.spark, job.warehouse, labels, users_payments(354))
 
