@@ -94,8 +94,8 @@ def _damaged_file(error: BaseException, root: str) -> str | None:
             return damaged(str(table / found["file"]), "is missing")
     # Of a footer that cannot be read Spark says what is wrong with it, but not in which file.
     reason = next((_reason(text) for text in _texts(error) if "org.apache.parquet" in text), None)
-    file = None if reason is None else _first_unreadable(Path(root, "tables"))
-    return None if file is None else damaged(str(file), f"cannot be read ({reason})")
+    unreadable = None if reason is None else _first_unreadable(Path(root, "tables"))
+    return None if unreadable is None else damaged(str(unreadable), f"cannot be read ({reason})")
 
 
 def _first_unreadable(tables: Path) -> Path | None:
