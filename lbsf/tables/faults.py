@@ -92,7 +92,7 @@ def _damaged_file(error: BaseException, root: str) -> str | None:
                 if file.exists():
                     return damaged(str(file), f"cannot be read ({_reason(text)})")
             return damaged(str(table / found["file"]), "is missing")
-    # Of a footer that cannot be read Spark says what is wrong with it, but not in which file.
+    # Spark does not name the file whose footer it cannot read, so the tables' files are tried one by one.
     reason = next((_reason(text) for text in _texts(error) if "org.apache.parquet" in text), None)
     unreadable = None if reason is None else _first_unreadable(Path(root, "tables"))
     return None if unreadable is None else damaged(str(unreadable), f"cannot be read ({reason})")
