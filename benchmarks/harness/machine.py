@@ -28,6 +28,9 @@ def memory_bytes() -> int:
 
 
 def _git(*arguments: str) -> str:
-    """Return the output of a git command; empty outside a repository."""
-    done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    """Return the output of a git command; empty outside a repository, or without git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
     return done.stdout.strip()

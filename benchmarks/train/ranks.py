@@ -21,8 +21,10 @@ from lbsf.training.run_folder import RunFolder
 SPLITS = ("train", "validation", "test")
 
 
-def train(data: Dataset, ranks: int, epochs: int, output: Path) -> dict[str, Any]:
+def train(data: Dataset, ranks: int, epochs: int, output: Path, **settings: Any) -> dict[str, Any]:
     """Train all epochs; return each epoch's seconds and share of waiting for data, and the best one's test AUC.
+
+    `settings` are further ones of lbsf.config.models.TrainingConfig.
 
     Raises:
         RuntimeError: a rank failed.
@@ -30,6 +32,7 @@ def train(data: Dataset, ranks: int, epochs: int, output: Path) -> dict[str, Any
     config = load_config("conf/base.yaml")
     # Trained on the labels only, like the networks that it is compared with.
     changed = {"ranks": ranks, "epochs": epochs, "patience": epochs, "threads_per_rank": 1, "teacher_share": 0.0}
+    changed |= settings
     plan = TrainingPlan(
         model=config.model,
         fold=config.fold,

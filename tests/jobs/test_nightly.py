@@ -226,7 +226,7 @@ def test_a_night_that_is_ended_says_so_and_is_finished_by_the_next_run(
     night = Night(root, champion_uri, tmp_path)
     night.wait_until(lambda: night.outcomes().get("score", ("",))[0] == "started")
     mine = psutil.Process(night.process.pid)
-    night.wait_until(lambda: any("pyspark.daemon" in child.cmdline() for child in mine.children(recursive=True)))
+    night.wait_until(lambda: any("pyspark.daemon" in command_line(child) for child in mine.children(recursive=True)))
     code, lines = night.end(signal.SIGINT, whole_group=True)
     assert code == 128 + signal.SIGINT
     assert lines == [f"nightly.py: ended by SIGINT; night {LAST}: step score is on record as failed"]

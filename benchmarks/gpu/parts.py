@@ -1,0 +1,314 @@
+"""The parts of the GPU benchmark. Each yields one record of figures per contender."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.harness.results import Record
+from benchmarks.train.dataset import Dataset
+from benchmarks.train.steps import folds_of, network_and_batches, stepper
+from lbsf.config import load_config
+from lbsf.folds.packed import PackedFolds
+from lbsf.folds.views import View
+from lbsf.loading.petastorm_reader import train_batches
+from lbsf.models.batch import FoldBatch
+from lbsf.models.lbsf import LBSF
+from lbsf.training.feed import Feed
+
+GPU = torch.device("cuda")
+CPU = torch.device("cpu")
+# Some batches of the largest size.
+STEP_USERS = 4096
+BATCHES = (64, 256, 1024)
+EPOCHS = 4
+AGREEMENT_USERS = 512
+
+
+def agreement(data: Dataset, scratch: Path) -> Iterator[Record]:
+    """Compare a batch's logits and gradients on the GPU with those in float64 on the CPU."""
+    packed = folds_of(data.files("train"), AGREEMENT_USERS)
+    wanted = _logits_and_gradients(packed, CPU, torch.float64)
+    for contender, device, bfloat16 in (
+        ("cpu, float32", CPU, False),
+        ("gpu, float32", GPU, False),
+        ("gpu, bfloat16", GPU, True),
+    ):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            found = _logits_and_gradients(packed, device, torch.float32)
+        errors = [_relative_error(one, other) for one, other in zip(found, wanted, strict=True)]
+        yield {"contender": contender, "logits_error": errors[0], "gradients_error": max(errors[1:])}
+
+
+def steps(data: Dataset, scratch: Path) -> Iterator[Record]:
+    """Time training steps on batches in memory: networks, precisions and batch sizes on the GPU, one CPU core beside.
+
+    A record's `waits` are the times in a step that the host waits for the GPU, by the line that makes it.
+    """
+    packed = folds_of(data.files("train"), min(STEP_USERS, data.users))
+    yield {"contender": "lbsf, cpu", "batch_users": 64, **_steps("lbsf", packed, 64, CPU, bfloat16=False, passes=1)}
+    for batch_users in BATCHES:
+        for bfloat16 in (False, True):
+            name = f"lbsf, {'bfloat16' if bfloat16 else 'float32'}"
+            yield {
+                "contender": name,
+                "batch_users": batch_users,
+                **_steps("lbsf", packed, batch_users, GPU, bfloat16=bfloat16, passes=3),
+            }
+    for network in ("padded", "transformer"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            figures = _steps(network, packed, 64, GPU, bfloat16=True, passes=1)
+        yield {"contender": f"{network}, bfloat16", "batch_users": 64, **figures}
+
+
+def kernels(data: Dataset, scratch: Path) -> Iterator[Record]:
+    """Count a step's kernels, and print the operators that take the most time, on the host and on the GPU."""
+    batch_users, count = 64, 8
+    network, batches = _on(GPU, "lbsf", folds_of(data.files("train"), batch_users * (count + 2)), batch_users)
+    step = _autocast(stepper(network), GPU, True)
+    for batch in batches[:2]:
+        step(*batch)
+    _wait_for(GPU)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        for batch in batches[2:]:
+            step(*batch)
+        _wait_for(GPU)
+    averages = profiled.key_averages()
+    for key in ("self_cpu_time_total", "self_cuda_time_total"):
+        print(averages.table(sort_by=key, row_limit=20, max_name_column_width=50), flush=True)
+    busy = sum(event.self_device_time_total for event in averages) / 1e6 / count
+    launched = sum(event.count for event in averages if "LaunchKernel" in event.key) / count
+    yield {"contender": "lbsf, bfloat16", "batch_users": batch_users, "kernels": launched, "gpu_seconds_a_step": busy}
+
+
+def feed(data: Dataset, scratch: Path) -> Iterator[Record]:
+    """Time an epoch of the loop's feed and steps: with and without reading ahead of the GPU, and reading alone."""
+    for batch_users in (64, 256):
+        for contender, take in {
+            "reading alone": _only_read,
+            "reading ahead": _read_ahead,
+            "one after the other": _read_between,
+        }.items():
+            users = payments = 0
+            network = _network(GPU)
+            step = _autocast(stepper(network), GPU, True)
+            batches = train_batches(
+                data.files("train"), shard=0, shards=1, batch_users=batch_users, buffer_row_groups=4, seed=1
+            )
+            fed = Feed(batches, View(), GPU)
+            for _ in range(8):
+                take(fed, step)
+            _wait_for(GPU)
+            before, seconds_before, started = fed.payments, fed.seconds, time.perf_counter()
+            while users < data.users:
+                take(fed, step)
+                users += batch_users
+            _wait_for(GPU)
+            seconds = time.perf_counter() - started
+            payments = fed.payments - before
+            batches.close()
+            yield {
+                "contender": contender,
+                "batch_users": batch_users,
+                "seconds": seconds,
+                "payments_per_second": payments / seconds,
+                "data_wait_share": (fed.seconds - seconds_before) / seconds,
+            }
+
+
+def scoring(data: Dataset, scratch: Path) -> Iterator[Record]:
+    """Time the forward pass, as scoring does it: float32, batches of 256 users in memory."""
+    packed = folds_of(data.files("train"), min(STEP_USERS, data.users))
+    for contender, device in (("cpu, one core", CPU), ("gpu", GPU)):
+        with _threads(1):
+            network, batches = _on(device, "lbsf", packed, 256)
+            network.eval()
+            with torch.inference_mode():
+                # The first pass warms up.
+                for _ in range(2):
+                    started = time.perf_counter()
+                    for batch, _ in batches:
+                        network(batch)
+                    _wait_for(device)
+                    seconds = time.perf_counter() - started
+        users = 256 * len(batches)
+        yield {"contender": contender, "batch_users": 256, "seconds": seconds, "users_per_second": users / seconds}
+
+
+def training(data: Dataset, scratch: Path) -> Iterator[Record]:
+    """Train as train_model does, by horovodrun, on the CPU and on the GPU, and resume a finished run on the GPU."""
+    from benchmarks.train.ranks import train
+
+    cores = len(os.sched_getaffinity(0))
+    for contender, gpu, changed in (
+        ("cpu, one thread", False, {}),
+        (f"cpu, {cores} threads", False, {"threads_per_rank": cores}),
+        ("gpu, float32", True, {"precision": "float32"}),
+        ("gpu, bfloat16", True, {}),
+        ("gpu, bfloat16, 256 users a batch", True, {"batch_users": 256}),
+    ):
+        epochs = EPOCHS if gpu else 1
+        with _only_cpu(not gpu):
+            output = scratch / "runs" / str(time.time_ns())
+            figures = train(data, 1, epochs, output, **changed)
+        yield {"contender": contender, **figures, "seconds": min(figures["epoch_seconds"])}
+
+
+def _steps(
+    name: str, packed: PackedFolds, batch_users: int, device: torch.device, *, bfloat16: bool, passes: int
+) -> Record:
+    """Time passes over the users; their fastest counts."""
+    with ExitStack() as stack:
+        stack.enter_context(_threads(1))
+        # PaddedLBSF makes its masks on the default device.
+        stack.enter_context(device)
+        network, batches = _on(device, name, packed, batch_users)
+        step = _autocast(stepper(network), device, bfloat16)
+        for batch in batches[:3]:
+            step(*batch)
+        waits = _host_waits(lambda: step(*batches[0])) if device.type == "cuda" else {}
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        seconds = []
+        for _ in range(passes):
+            _wait_for(device)
+            started = time.perf_counter()
+            for batch in batches:
+                step(*batch)
+            _wait_for(device)
+            seconds.append(time.perf_counter() - started)
+    users = batch_users * len(batches)
+    payments = packed.take(np.arange(users)).payments
+    return {
+        "seconds": min(seconds),
+        "milliseconds_a_step": 1000 * min(seconds) / len(batches),
+        "payments_per_second": payments / min(seconds),
+        "gpu_memory": torch.cuda.max_memory_allocated() if device.type == "cuda" else 0,
+        "waits": waits,
+    }
+
+
+def _host_waits(step: Callable[[], None]) -> dict[str, int]:
+    """Count the operations of a step for which the host waits for the GPU, by file and line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        step()
+        torch.cuda.set_sync_debug_mode("default")
+    waiting = [found for found in caught if "synchroniz" in str(found.message)]
+    return dict(Counter(f"{Path(found.filename).name}:{found.lineno}" for found in waiting))
+
+
+def _on(device: torch.device, name: str, packed: PackedFolds, batch_users: int) -> tuple[nn.Module, list[Any]]:
+    """Build a network and its batches in a device's memory."""
+    if name == "padded":
+        from benchmarks.train.padded import PaddedLBSF, pad
+
+        network, batches = _on(device, "lbsf", packed, batch_users)
+        assert isinstance(network, LBSF)
+        return PaddedLBSF(network), [(pad(batch), label) for batch, label in batches]
+    with torch.device(CPU):
+        network, batches = network_and_batches(name, packed, batch_users)
+    return network.to(device), [(batch.to(device), label.to(device)) for batch, label in batches]
+
+
+def _network(device: torch.device) -> LBSF:
+    config = load_config("conf/base.yaml")
+    torch.manual_seed(7)
+    return LBSF(config.model, config.fold).to(device)
+
+
+def _autocast(
+    step: Callable[[Any, Tensor], None], device: torch.device, bfloat16: bool
+) -> Callable[[Any, Tensor], None]:
+    def run(batch: Any, label: Tensor) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            step(batch, label)
+
+    return run
+
+
+def _logits_and_gradients(packed: PackedFolds, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """Return the logits and every parameter's gradient of their squares' sum, in float64 on the CPU."""
+    network = _network(device).to(dtype).eval()
+    batch = FoldBatch.from_packed(packed).to(device)
+    with _float_is(dtype):
+        logits = network(batch).to(dtype)
+    gradients = torch.autograd.grad(logits.square().sum(), list(network.parameters()))
+    return [one.detach().double().cpu() for one in (logits, torch.cat([one.flatten() for one in gradients]))]
+
+
+@contextmanager
+def _float_is(dtype: torch.dtype) -> Iterator[None]:
+    """Let Tensor.float() give another type: the networks ask for float32 by it, the reference computes in float64."""
+    original = Tensor.float
+    if dtype is torch.float64:
+        Tensor.float = Tensor.double  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Tensor.float = original  # type: ignore[method-assign]
+
+
+def _relative_error(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def _only_read(fed: Feed, step: Callable[[Any, Tensor], None]) -> None:
+    fed.take()
+
+
+def _read_ahead(fed: Feed, step: Callable[[Any, Tensor], None]) -> None:
+    batch = fed.take()
+    assert batch.label is not None
+    step(batch, batch.label)
+    fed.prepare()
+
+
+def _read_between(fed: Feed, step: Callable[[Any, Tensor], None]) -> None:
+    batch = fed.take()
+    assert batch.label is not None
+    step(batch, batch.label)
+    _wait_for(GPU)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _only_cpu(hide: bool) -> Iterator[None]:
+    """Hide the GPUs from processes that are started meanwhile."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    if hide:
+        os.environ[name] = ""
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
