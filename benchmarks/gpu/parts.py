@@ -7,9 +7,10 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from lbsf.folds.views import View
 from lbsf.loading.petastorm_reader import train_batches
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
+from lbsf.models.segments import length_buckets
 from lbsf.training.feed import Feed
 
 GPU = torch.device("cuda")
@@ -57,20 +59,20 @@ def steps(data: Dataset, scratch: Path) -> Iterator[Record]:
     A record's `waits` are the times in a step that the host waits for the GPU, by the line that makes it.
     """
     packed = folds_of(data.files("train"), min(STEP_USERS, data.users))
-    yield {"contender": "lbsf, cpu", "batch_users": 64, **_steps("lbsf", packed, 64, CPU, bfloat16=False, passes=1)}
+    few = packed.take(np.arange(min(8 * BATCHES[0], len(packed))))
+    yield {"contender": "cpu, one core", **_steps("lbsf", few, BATCHES[0], CPU, bfloat16=False, passes=1)}
     for batch_users in BATCHES:
         for bfloat16 in (False, True):
-            name = f"lbsf, {'bfloat16' if bfloat16 else 'float32'}"
+            figures = _steps("lbsf", packed, batch_users, GPU, bfloat16=bfloat16, passes=3)
+            yield {"contender": f"gpu, {_precision(bfloat16)}", **figures}
+        with patch("lbsf.models.lbsf.padded_together", length_buckets):
             yield {
-                "contender": name,
-                "batch_users": batch_users,
-                **_steps("lbsf", packed, batch_users, GPU, bfloat16=bfloat16, passes=3),
+                "contender": "gpu, float32, length buckets",
+                **_steps("lbsf", packed, batch_users, GPU, bfloat16=False, passes=3),
             }
-    for network in ("padded", "transformer"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            figures = _steps(network, packed, 64, GPU, bfloat16=True, passes=1)
-        yield {"contender": f"{network}, bfloat16", "batch_users": 64, **figures}
+    for network, bfloat16 in (("padded", False), ("transformer", True)):
+        figures = _steps(network, packed, BATCHES[0], GPU, bfloat16=bfloat16, passes=1)
+        yield {"contender": f"gpu, {network}, {_precision(bfloat16)}", **figures}
 
 
 def kernels(data: Dataset, scratch: Path) -> Iterator[Record]:
@@ -95,7 +97,7 @@ def kernels(data: Dataset, scratch: Path) -> Iterator[Record]:
 
 def feed(data: Dataset, scratch: Path) -> Iterator[Record]:
     """Time an epoch of the loop's feed and steps: with and without reading ahead of the GPU, and reading alone."""
-    for batch_users in (64, 256):
+    for batch_users in (64, 512):
         for contender, take in {
             "reading alone": _only_read,
             "reading ahead": _read_ahead,
@@ -103,7 +105,7 @@ def feed(data: Dataset, scratch: Path) -> Iterator[Record]:
         }.items():
             users = payments = 0
             network = _network(GPU)
-            step = _autocast(stepper(network), GPU, True)
+            step = stepper(network)
             batches = train_batches(
                 data.files("train"), shard=0, shards=1, batch_users=batch_users, buffer_row_groups=4, seed=1
             )
@@ -151,13 +153,11 @@ def training(data: Dataset, scratch: Path) -> Iterator[Record]:
     """Train as train_model does, by horovodrun, on the CPU and on the GPU, and resume a finished run on the GPU."""
     from benchmarks.train.ranks import train
 
-    cores = len(os.sched_getaffinity(0))
     for contender, gpu, changed in (
-        ("cpu, one thread", False, {}),
-        (f"cpu, {cores} threads", False, {"threads_per_rank": cores}),
+        ("cpu, one core", False, {}),
         ("gpu, float32", True, {"precision": "float32"}),
-        ("gpu, bfloat16", True, {}),
-        ("gpu, bfloat16, 256 users a batch", True, {"batch_users": 256}),
+        ("gpu, bfloat16", True, {"precision": "bfloat16"}),
+        ("gpu, float32, 512 users a batch", True, {"precision": "float32", "batch_users": 512}),
     ):
         epochs = EPOCHS if gpu else 1
         with _only_cpu(not gpu):
@@ -170,16 +170,14 @@ def _steps(
     name: str, packed: PackedFolds, batch_users: int, device: torch.device, *, bfloat16: bool, passes: int
 ) -> Record:
     """Time passes over the users; their fastest counts."""
-    with ExitStack() as stack:
-        stack.enter_context(_threads(1))
-        # PaddedLBSF makes its masks on the default device.
-        stack.enter_context(device)
+    on_gpu = device.type == "cuda"
+    with _threads(1):
         network, batches = _on(device, name, packed, batch_users)
         step = _autocast(stepper(network), device, bfloat16)
         for batch in batches[:3]:
             step(*batch)
-        waits = _host_waits(lambda: step(*batches[0])) if device.type == "cuda" else {}
-        if device.type == "cuda":
+        waits = _host_waits(lambda: step(*batches[0])) if on_gpu else {}
+        if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         seconds = []
         for _ in range(passes):
@@ -189,15 +187,33 @@ def _steps(
                 step(*batch)
             _wait_for(device)
             seconds.append(time.perf_counter() - started)
-    users = batch_users * len(batches)
-    payments = packed.take(np.arange(users)).payments
+    payments = packed.take(np.arange(batch_users * len(batches))).payments
     return {
+        "batch_users": batch_users,
         "seconds": min(seconds),
         "milliseconds_a_step": 1000 * min(seconds) / len(batches),
         "payments_per_second": payments / min(seconds),
-        "gpu_memory": torch.cuda.max_memory_allocated() if device.type == "cuda" else 0,
+        "gpu_memory": torch.cuda.max_memory_allocated() if on_gpu else 0,
         "waits": waits,
     }
+
+
+class _MakingMasksOn(nn.Module):
+    """PaddedLBSF, which makes its masks on the default device, with another default device."""
+
+    def __init__(self, network: nn.Module, device: torch.device):
+        super().__init__()
+        self.network, self.device = network, device
+
+    def forward(self, batch: Any) -> Tensor:
+        """Return the logits."""
+        with self.device:
+            logits: Tensor = self.network(batch)
+        return logits
+
+
+def _precision(bfloat16: bool) -> str:
+    return "bfloat16" if bfloat16 else "float32"
 
 
 def _host_waits(step: Callable[[], None]) -> dict[str, int]:
@@ -218,9 +234,10 @@ def _on(device: torch.device, name: str, packed: PackedFolds, batch_users: int) 
 
         network, batches = _on(device, "lbsf", packed, batch_users)
         assert isinstance(network, LBSF)
-        return PaddedLBSF(network), [(pad(batch), label) for batch, label in batches]
-    with torch.device(CPU):
-        network, batches = network_and_batches(name, packed, batch_users)
+        with device:
+            padded = [(pad(batch), label) for batch, label in batches]
+        return _MakingMasksOn(PaddedLBSF(network), device), padded
+    network, batches = network_and_batches(name, packed, batch_users)
     return network.to(device), [(batch.to(device), label.to(device)) for batch, label in batches]
 
 

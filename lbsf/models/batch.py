@@ -52,12 +52,12 @@ class FoldBatch:
     @cached_property
     def user_of_merchant(self) -> Tensor:
         """Return the position of each merchant's user, (M,) int64."""
-        return segment_ids(self.merchant_count)
+        return segment_ids(self.merchant_count, len(self.merchant_len))
 
     @cached_property
     def merchant_of_payment(self) -> Tensor:
         """Return the position of each payment's merchant, (P,) int64."""
-        return segment_ids(self.merchant_len)
+        return segment_ids(self.merchant_len, len(self.paid_at))
 
     @cached_property
     def user_of_payment(self) -> Tensor:
@@ -80,8 +80,8 @@ def keep_payments(batch: FoldBatch, keep: Tensor) -> FoldBatch:
     merchants = len(batch.merchant_len)
     left = segment_sum(keep.long(), batch.merchant_of_payment, merchants)
     keep_merchants = left > 0
-    words = keep[segment_ids(batch.description_token_len)]
-    names = keep_merchants[segment_ids(batch.merchant_token_len)]
+    words = keep[segment_ids(batch.description_token_len, len(batch.description_token))]
+    names = keep_merchants[segment_ids(batch.merchant_token_len, len(batch.merchant_token))]
     payments = {name: getattr(batch, name)[keep] for name in ("paid_at", "amount_cents", "category", "channel")}
     return replace(
         batch,

@@ -133,8 +133,8 @@ class PaymentEncoder(nn.Module):
         age = (batch.payment_as_of - batch.paid_at).float() / DAY
         gap = torch.zeros_like(age)
         gap[1:] = (batch.paid_at[1:] - batch.paid_at[:-1]).float() / DAY
-        first = torch.zeros_like(age)
-        first[segment_starts(batch.merchant_len)[batch.merchant_len > 0]] = 1.0
+        first = torch.ones_like(age)
+        first[1:] = (batch.merchant_of_payment[1:] != batch.merchant_of_payment[:-1]).float()
         gap = torch.log1p((gap * (1.0 - first)).clamp(min=0.0))
         singles = torch.stack(
             [torch.sign(amount), size / 10.0, size - usual[batch.merchant_of_payment], first, gap / 5.0], 1

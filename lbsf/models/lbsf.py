@@ -14,8 +14,8 @@ from lbsf.models.fields import PaymentEncoder
 from lbsf.models.merchants import MerchantEncoder
 from lbsf.models.relations import RelationalLayer
 from lbsf.models.segments import (
-    length_buckets,
     pad_segments,
+    padded_together,
     restore_order,
     segment_ids,
     segment_positions,
@@ -102,16 +102,16 @@ class LBSF(nn.Module):
     def _parts_and_tally(self, merchants: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         """Split (M, width + tallies) merchants into (M, width) vectors and the users' summed tallies, (n, tallies)."""
         vectors, tallies = self.parts(merchants)
-        return vectors, segment_sum(tallies, segment_ids(count), len(count))
+        return vectors, segment_sum(tallies, segment_ids(count, len(tallies)), len(count))
 
     def _groups(self, vectors: Tensor, count: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield groups of users with similar numbers of merchants, after self-attention.
+        """Yield groups of users whose merchants are padded together, after self-attention.
 
         Yields:
             (g,) positions of the users; (g, 1 + K, width) vectors, the user vector first; (g, K) bool, False in the
             padding.
         """
-        for users in length_buckets(count):
+        for users in padded_together(count):
             dense, present = pad_segments(vectors, count, users)
             yield users, self.related(dense, present), present
 

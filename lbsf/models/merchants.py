@@ -190,6 +190,6 @@ def merchant_statistics(batch: FoldBatch) -> Tensor:
         ],
         dim=1,
     )
-    scale = torch.tensor([1.0, 0.2], device=age.device)
-    months = (torch.log1p(by_month) * scale).view(merchants, MONTHS * 2)
+    payments, amounts = torch.log1p(by_month).unbind(1)
+    months = torch.stack([payments, amounts * 0.2], 1).view(merchants, MONTHS * 2)
     return torch.cat([statistics, months], dim=1)
