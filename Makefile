@@ -2,7 +2,7 @@
 # make test    the same set-up where it is missing, then the tests
 # make check   ruff, mypy, import boundaries
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-fast check format docs docs-answers site bench-fold bench-train bench-score bench-reasons experiment lock clean
+.PHONY: help environment demo test test-fast check format docs docs-answers site bench-fold bench-train bench-gpu bench-score bench-reasons experiment lock clean
 SHELL := /bin/bash
 python := .venv/bin/python
 # Ranks and Spark's workers import the same modules again and again: let Python keep their bytecode.
@@ -47,6 +47,9 @@ bench-fold: environment ## the fold against Spark, DuckDB and Polars; ARGS="--pa
 
 bench-train: environment ## training against pytorch-lifestream, padding, full attention; ARGS="--parts ranks", or --help
 	@$(python) -m benchmarks.train $(ARGS)
+
+bench-gpu: environment ## training and scoring on an NVIDIA GPU; ARGS="--parts steps", or --help
+	@$(python) -m benchmarks.gpu $(ARGS)
 
 bench-score: environment ## scoring through Spark against a bare torch loop; ARGS="--users 20000", or --help
 	@$(python) -m benchmarks.score $(ARGS)

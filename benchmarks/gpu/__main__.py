@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to run (default: all)")
     add("--per-user", type=int, default=250, help="median payments per user (default: %(default)s)")
-    add("--users", type=int, default=8192, help="users of the training split (default: %(default)s)")
+    add("--users", type=int, default=4096, help="users of the training split (default: %(default)s)")
     add("--scratch", type=Path, default=Path("/tmp/lbsf-bench-gpu"), help="folder for data (default: %(default)s)")
     add("--out", type=Path, default=Path("docs/benchmarks/gpu.jsonl"), help="results (default: %(default)s)")
     return parser

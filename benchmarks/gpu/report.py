@@ -115,7 +115,8 @@ def tables(records: Sequence[Record]) -> str:
 def write(records: Sequence[Record], docs: Path) -> None:
     """Write the GPU's part of docs/benchmarks.md; other parts of the page are not changed."""
     newest = max(records, key=lambda record: record["run"])
-    text = TEXT.read_text(encoding="utf-8").format(tables=tables(records), **newest)
+    kernels = next(record["kernels"] for record in reversed(records) if record["part"] == "profile")
+    text = TEXT.read_text(encoding="utf-8").format(tables=tables(records), **{**newest, "kernels": kernels})
     write_part(docs / "benchmarks.md", "gpu", "benchmarks/gpu/report.py", text)
 
 

@@ -224,9 +224,7 @@ class TrainingConfig(Section):
     patience: Positive = Field(description="epochs without a better validation AUC before stopping")
     batch_users: Annotated[int, Field(ge=2, le=LARGEST)] = Field(description="users a rank computes at once")
     accumulate_steps: Positive = Field(description="batches of a rank whose gradients make one step")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        description="of the network's products in training; auto: bfloat16 on a GPU that computes in it, else float32"
-    )
+    precision: Literal["float32", "bfloat16"] = Field(description="of the network's products in training")
     positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] | None = Field(
         description="how often a defaulter counts in the loss; balanced: others over defaulters; null: once"
     )

@@ -85,7 +85,7 @@ class _Trainer:
         self.plan, self.rank, self.ranks, self.on_event = plan, rank, ranks, on_event
         self.steps = plan.steps(ranks)
         self.device = distributed.local_device()
-        self.bfloat16 = _computes_in_bfloat16(plan, self.device)
+        self.bfloat16 = plan.training.precision == "bfloat16"
         torch.manual_seed(plan.training.seed)
         self.objective = build_objective(plan)
         self.model = self.objective.loss
@@ -272,10 +272,3 @@ class _Trainer:
             seed=training.seed * 100_003 + epoch,
             teacher=self.plan.splits["train"].teacher,
         )
-
-
-def _computes_in_bfloat16(plan: TrainingPlan, device: torch.device) -> bool:
-    if plan.training.precision != "auto":
-        return plan.training.precision == "bfloat16"
-    # GPUs before Ampere (compute capability 8) only emulate bfloat16, which is slow.
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8

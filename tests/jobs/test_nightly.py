@@ -18,6 +18,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from fold_rows import FOLD
+from processes import command_line, program
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 from small import PROJECT, SMALL
@@ -183,7 +184,7 @@ class Night:
         started = psutil.Process(self.process.pid).children(recursive=True)
         before = len(self.errors.read_text())
         if java:
-            (spark,) = (child for child in started if child.name() == "java")
+            (spark,) = (child for child in started if program(child) == "java")
             spark.send_signal(number)
         elif whole_group:
             os.killpg(self.process.pid, number)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from example_files import labelled_rows
 from fold_rows import FOLD
+from processes import command_line
 from pyspark.sql import SparkSession
 from small import PROJECT, SMALL
 
@@ -42,7 +43,7 @@ def ended(command: list[str], at: str, number: int) -> tuple[int, str]:
     try:
         assert any(line.startswith(at) for line in job.stdout)
         started = psutil.Process(job.pid).children(recursive=True)
-        assert any("jobs.train_rank" in process.cmdline() for process in started)
+        assert any("jobs.train_rank" in command_line(process) for process in started)
         job.send_signal(number)
         _, errors = job.communicate(timeout=60)
     finally:
