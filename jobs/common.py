@@ -131,7 +131,7 @@ class Job:
 
 
 @contextmanager
-def alone(folder: Path, what: str, refusal: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, what: str, refusal: str) -> Iterator[None]:
     """Keeps other processes that ask for the same out of `folder`, which is made where it is missing.
 
     Raises:

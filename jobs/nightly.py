@@ -19,9 +19,9 @@ from dataclasses import astuple, dataclass, replace
 from datetime import UTC, date, datetime
 
 from jobs import fold_payments, ingest_labels, ingest_payments, monitor_scores, report, score_users
-from jobs.common import Job, Summary, alone, day, run_main
+from jobs.common import Job, Summary, day, exclusive_lock, run_main
 from jobs.ending import lost_spark
-from lbsf.nights import DONE, FAILED, FINDING, STARTED, missing_nights, remaining_steps
+from lbsf.catch_up import DONE, FAILED, FINDING, STARTED, missing_nights, remaining_steps
 from lbsf.schemas import NIGHTLY_RUNS
 from lbsf.session import in_utc
 from lbsf.tables import replace_small_day
@@ -84,7 +84,7 @@ def run(job: Job, *, as_of: date, only: bool = False, again: bool = False) -> Su
         InputError: another run is at work, or a step was refused its input; later steps are not begun then.
     """
     refusal = "another nightly run is at work here; wait until it ends"
-    with alone(job.root, "nightly", refusal), job.step("nightly") as summary:
+    with exclusive_lock(job.root, "nightly", refusal), job.step("nightly") as summary:
         night_log = NightLog(job)
         ended_well = {night: not remaining_steps(list(STEPS), steps) for night, steps in night_log.nights.items()}
         due, left_out = missing_nights(ended_well, as_of, 0 if only else job.config.nightly.catch_up_nights)
@@ -216,7 +216,7 @@ class NightLog:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as-of", type=day, required=True, metavar="YYYY-MM-DD", help="the night")
-    parser.add_argument("--only", action="store_true", help="this night alone, whatever was missed before it")
+    parser.add_argument("--only", action="store_true", help="this night only, whatever was missed before it")
     parser.add_argument("--again", action="store_true", help="all steps of this night anew, whatever is done")
 
 

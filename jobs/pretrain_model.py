@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs.common import Job, Summary, alone, day, run_main
+from jobs.common import Job, Summary, day, exclusive_lock, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.errors import InputError
 from lbsf.schemas import EXAMPLES, FOLDS
@@ -60,7 +60,7 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
             objective=config.pretraining.objective,
         )
         folder = RunFolder.of(plan)
-        with alone(folder.path, "training", "another pretrain_model trains this now; wait until it ends"):
+        with exclusive_lock(folder.path, "training", "another pretrain_model trains this now; wait until it ends"):
             folder.forget_progress()
             try:
                 with tracker.run("pretrain", plan.key) as tracked:

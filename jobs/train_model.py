@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from jobs.common import Job, Summary, alone, run_main
+from jobs.common import Job, Summary, exclusive_lock, run_main
 from jobs.ranks import train_on_ranks
 from lbsf.damaged import reading
 from lbsf.errors import InputError
@@ -83,7 +83,7 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
             thin_file=_thin_file(splits["train"][0], job.config.scoring),
         )
         folder = RunFolder.of(plan)
-        with alone(folder.path, "training", "another train_model trains this now; wait until it ends"):
+        with exclusive_lock(folder.path, "training", "another train_model trains this now; wait until it ends"):
             if fresh:
                 folder.forget_progress()
             with _tracked(job, plan, folder) as (tracked, new):

@@ -229,8 +229,8 @@ class TrainingConfig(Section):
         description="how often a defaulter counts in the loss; balanced: others over defaulters; null: once"
     )
     teacher_share: Share = Field(
-        description="share of LightGBM's probability in what the network is to say of a user, the rest is the label's; "
-        "0: the labels alone"
+        description="weight of the LightGBM teacher's probability in the training target; the label gets the rest; "
+        "0: labels only"
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="of one rank; scaled by the ranks")
     warmup_share: Share = Field(description="share of all steps over which the learning rate rises")

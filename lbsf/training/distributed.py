@@ -33,7 +33,7 @@ _HOROVODRUN = (
 _CPU_CYCLE = "3"
 # Seconds between two looks at whether gradients have arrived. Horovod's own wait looks without pause: a rank that waits
 # takes computing time from the one it waits for, where both share a core or its threads need one.
-_LOOK_AGAIN = 0.0002
+_POLL_SECONDS = 0.0002
 # Seconds in which ranks must have ended after horovodrun was killed: it gives them five.
 _END_RANKS = 8.0
 
@@ -166,7 +166,7 @@ class DistributedTraining:
         self._passes = 0
         if self._travelling is not None:
             while not hvd.poll(self._travelling):
-                time.sleep(_LOOK_AGAIN)
+                time.sleep(_POLL_SECONDS)
             # Raises where a rank was lost.
             hvd.synchronize(self._travelling)
             self._travelling = None

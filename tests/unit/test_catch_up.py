@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbsf.nights import DONE, ENDED_WELL, FAILED, FINDING, STARTED, missing_nights, remaining_steps
+from lbsf.catch_up import DONE, ENDED_WELL, FAILED, FINDING, STARTED, missing_nights, remaining_steps
 
 STEPS = ("ingest", "fold", "score")
 DAY = date(2025, 8, 1)
