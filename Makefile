@@ -17,8 +17,8 @@ environment: ## .venv from the pinned files, Horovod's wheel and Delta's jars (c
 demo: environment ## the main job on simulated payments, from raw files to a queried score table
 	@$(python) jobs/demo.py
 
-test: environment ## all tests, and the examples in docstrings; two files at a time
-	@$(python) -m pytest -n 2 --dist loadfile --doctest-modules lbsf tests/unit tests/jobs tests/parallel
+test: environment ## all tests, and the examples in docstrings; two files at a time, fast ones first
+	@$(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --doctest-modules lbsf tests/unit tests/jobs tests/parallel
 
 test-fast: environment ## the tests that start neither Spark nor training ranks, about a minute
 	@$(python) -m pytest -n 2 --dist load -m "not spark and not ranks" --doctest-modules lbsf tests/unit
