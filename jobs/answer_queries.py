@@ -1,7 +1,7 @@
-"""Answers the analysts' queries (conf/queries) over the warehouse: prints each with its answer.
+"""Answer the analysts' queries (conf/queries) over the warehouse: print each with its answer.
 
---document FILE also writes them into that document, between its markers, as docs/analysts.md has them. It then holds
-users of the warehouse: meant for simulated payments.
+--document FILE also writes them into that document, between its markers, as in docs/analysts.md. The document then
+holds users of the warehouse, so the option is meant for simulated payments.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ QUERIES = Path("conf/queries")
 
 
 def run(job: Job, *, document: Path | None = None, views: Path = VIEWS, first: int | None = None) -> Summary:
-    """Answers the queries.
+    """Answer the queries.
 
     Args:
         job: configuration, session, tables.
         document: Markdown file whose part `answers` is replaced.
-        views: folder of the views' files.
-        first: so many queries alone; None: all.
+        views: folder of the view files.
+        first: answer only the first so many queries; None: all.
 
     Raises:
         InputError: there are no scores.
@@ -53,7 +53,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

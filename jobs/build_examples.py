@@ -1,6 +1,6 @@
-"""Builds the training examples: each label's user, folded as of the day the label was observed.
+"""Build the training examples: fold each label's user as of the day the label was observed.
 
-Replaces the examples table, so it may be run again at any time.
+Replaces the examples table, so it can be run again at any time.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ SPLITS = ("train", "validation", "test", "out_of_time")
 
 
 def run(job: Job) -> Summary:
-    """Splits the labels, folds their users' payments and writes the examples.
+    """Split the labels, fold their users' payments and write the examples.
 
     Raises:
-        InputError: no labels; none with payments before it; a train or validation split that is empty, or any split
-            with one class only.
+        InputError: there are no labels, or none has payments before it; the train or validation split is empty; or
+            a split has one class only.
     """
     with job.step("build_examples") as summary:
         warehouse, config = job.warehouse, job.config
@@ -72,7 +72,7 @@ def run(job: Job) -> Summary:
 
 
 def _count_splits(labels: DataFrame) -> dict[str | None, SplitCount]:
-    """Per split; None stands for the labels that are left out."""
+    """Return the counts by split; key None stands for the labels that are left out."""
     counts = labels.groupBy("split").agg(F.count("*"), F.sum("label"), F.min("observed_on"), F.max("observed_on"))
     return {row[0]: SplitCount(*row[1:]) for row in counts.collect()}
 
@@ -83,7 +83,7 @@ def _write_loss(warehouse: Warehouse, examples_version: int, latest: date) -> No
 
 
 def _written(warehouse: Warehouse, version: int) -> tuple[int, int]:
-    """Examples of a version, and the payments of their windows."""
+    """Return the number of examples of a version, and of the payments in their windows."""
     payments = F.sum(F.col("payments_kept") + F.col("payments_dropped"))
     row = warehouse.read(EXAMPLES, version).agg(F.count("*"), payments).first()
     return (0, 0) if row is None else (int(row[0]), int(row[1] or 0))
@@ -103,7 +103,7 @@ def _check_days(paid: tuple[date, date], counts: Mapping[str | None, SplitCount]
 
 
 def _check_splits(labels: DataFrame, counts: Mapping[str | None, SplitCount], config: Config) -> None:
-    """Refuses splits that no model can be trained with, and says which are too small to be relied on."""
+    """Refuse splits that no model can be trained with, and print which are too small to be reliable."""
     unusable, enough = unusable_split(counts), config.promotion.min_defaults
     weak = [] if unusable else weak_splits(counts, enough)
     if unusable is None and not weak:
@@ -123,7 +123,7 @@ def _check_splits(labels: DataFrame, counts: Mapping[str | None, SplitCount], co
 
 
 def _details(counts: Mapping[str | None, SplitCount], config: ExamplesConfig) -> dict[str, Any]:
-    """Labels of each split; one that is configured and empty is named too."""
+    """Return the labels of each split, including a configured split that is empty."""
     configured = {"test": config.test_share > 0, "out_of_time": config.out_of_time_from is not None}
     found: dict[str, Any] = {}
     for split in SPLITS:
@@ -136,11 +136,11 @@ def _details(counts: Mapping[str | None, SplitCount], config: ExamplesConfig) ->
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
+    """Add no arguments: the job has none of its own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

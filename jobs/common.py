@@ -1,4 +1,4 @@
-"""What every job shares: arguments, configuration, the Spark session, the summary line, exit codes."""
+"""Code shared by all jobs: arguments, configuration, the Spark session, the summary line, exit codes."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ DEFAULT_CONFIGURATION = "conf/local.yaml"
 
 @dataclass
 class Summary:
-    """What one step did: its closing line, and the values that a following step may need.
+    """The result of one step: its summary line, and the values that a later step may need.
 
     Attributes:
         step: the job's name.
-        rows_in: rows read, where that is known.
+        rows_in: rows read, if known.
         rows_out: rows written.
-        quarantined: rows refused and kept aside.
-        details: further figures for the line, in order.
+        quarantined: rows refused and put in quarantine.
+        details: more figures for the line, in order.
         seconds: wall time, set when the step ends.
-        findings: what came out and needs a person, though the work is done; a line each, and exit code 3.
+        findings: problems that need a person although the work is done, one line each; they give exit code 3.
     """
 
     step: str
@@ -67,7 +67,7 @@ def _text(value: Any) -> str:
 
 
 class Job:
-    """One configuration's Spark session and warehouse, made when first asked for."""
+    """The Spark session and warehouse of one configuration, created on first use."""
 
     def __init__(self, config: Config, conf_path: str, overrides: Sequence[str]):
         self.config = config
@@ -97,17 +97,17 @@ class Job:
 
     @property
     def root(self) -> Path:
-        """`storage.root` as a path of this machine's file system."""
+        """`storage.root` as a path in this machine's file system."""
         from lbsf.tables import local_path
 
         return Path(local_path(self.config.storage.root)).resolve()
 
     @contextmanager
     def step(self, name: str) -> Iterator[Summary]:
-        """Times one step and prints its summary line when it ends well.
+        """Time one step and print its summary line if it succeeds.
 
         Raises:
-            InputError: the storage failed the step: a full disk, a missing or damaged file, no right to write.
+            InputError: the storage failed: a full disk, a missing or damaged file, no write permission.
         """
         summary = Summary(name)
         started = time.monotonic()
@@ -118,7 +118,7 @@ class Job:
         except Exception as error:
             from lbsf.tables import explain
 
-            # First of all: what comes of a lost Spark process looks like many other faults.
+            # Checked first, because a lost Spark process causes errors that look like other faults.
             lost = lost_spark(error, self.config)
             if lost is not None:
                 raise lost from error
@@ -132,10 +132,10 @@ class Job:
 
 @contextmanager
 def exclusive_lock(folder: Path, what: str, refusal: str) -> Iterator[None]:
-    """Keeps other processes that ask for the same out of `folder`, which is made where it is missing.
+    """Hold the lock `what` of `folder` against other processes; create the folder if it is missing.
 
     Raises:
-        InputError: another one is there; says `refusal`.
+        InputError: another process holds the lock; the message says `refusal`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{what}.lock").open("w") as lock:
@@ -144,12 +144,12 @@ def exclusive_lock(folder: Path, what: str, refusal: str) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"{folder}: {refusal}") from None
         except OSError:
-            pass  # A mounted storage that knows no locks: nobody is kept out there.
+            pass  # Some mounted storage has no locks; nothing keeps other processes out there.
         yield
 
 
 def day(text: str) -> date:
-    """An argument `YYYY-MM-DD`."""
+    """Parse an argument `YYYY-MM-DD`."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -161,14 +161,14 @@ def run_main(
     run: Callable[..., Any],
     argv: Sequence[str] | None,
 ) -> int:
-    """Parses the arguments, loads the configuration and calls `run(job, **own arguments)`.
+    """Parse the arguments, load the configuration and call `run(job, **own arguments)`.
 
     The job's module docstring is its `--help`.
 
     Returns:
-        0 when the work is done; 2 for wrong usage, configuration or input, and where Spark's process is gone; 3 when
-        the work is done and its summary has findings, which need a person; 128 + its number when a signal ended the
-        job (one line on standard error each). A fault of the product itself keeps its traceback.
+        0: the work is done. 2: the usage, configuration or input is wrong, or Spark's process is gone. 3: the work is
+        done and its summary has findings, which need a person. 128 + the signal's number: a signal ended the job.
+        Errors, findings and signals print one line each on standard error. A bug keeps its traceback.
     """
     module = inspect.getmodule(run)
     parser = argparse.ArgumentParser(
@@ -194,7 +194,7 @@ def run_main(
         try:
             return _exit_code(parser.prog, conf, overrides, lambda job: run(job, **own))
         except KeyboardInterrupt as interrupt:
-            # Spark's own handler of Ctrl-C raises a plain one while Spark starts.
+            # While Spark starts, its own Ctrl-C handler raises a plain KeyboardInterrupt.
             ended = interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)
             _say(parser.prog, ended)
             end_children(but=others)
@@ -202,7 +202,7 @@ def run_main(
 
 
 def _exit_code(name: str, conf: str, overrides: Sequence[str], work: Callable[[Job], Any]) -> int:
-    """Does the work; what a person can mend, or must look at, is said in one line."""
+    """Do the work and return the exit code; print each user error or finding in one line."""
     try:
         use_scratch()
         config = load_config(conf, overrides)
@@ -223,6 +223,6 @@ def _exit_code(name: str, conf: str, overrides: Sequence[str], work: Callable[[J
 
 
 def _say(name: str, what: BaseException | str) -> None:
-    """Print one line on standard error: what ended the job or was found, and what was noted on the way out."""
+    """Print one line on standard error: the error or finding, and its notes."""
     said = "; ".join([str(what), *getattr(what, "__notes__", [])])
     print(f"{name}: {' '.join(said.split())}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""Creates or replaces the analysts' views, and registers the tables, in storage.database.
+"""Create or replace the analysts' views, and register the tables, in storage.database.
 
-Where storage.database is null there is no catalog that outlives a session: the views are checked, and serve_sql, the
-notebook and answer_queries make them for themselves. A view whose table has not been written yet is left out.
+If storage.database is null, no catalog outlives a session: the views are only checked, and serve_sql, the notebook and
+answer_queries create their own. A view whose table has not been written yet is left out.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ VIEWS = Path("conf/views")
 
 
 def run(job: Job, *, views: Path = VIEWS) -> Summary:
-    """Creates the views of a folder.
+    """Create the views of a folder.
 
     Args:
         job: configuration, session, tables.
-        views: folder of their files.
+        views: folder of the view files.
 
     Returns:
-        Summary with the number created in details["views"]; details["left out"] names the others with what they miss.
+        Summary with the number created in details["views"]; details["left out"] names the others and their missing
+        tables.
 
     Raises:
-        InputError: a file is no view.
+        InputError: a file is not a view.
     """
     from lbsf.analysts import load_views, publish
 
@@ -44,7 +45,7 @@ def run(job: Job, *, views: Path = VIEWS) -> Summary:
 
 
 def add_views_argument(parser: argparse.ArgumentParser) -> None:
-    """`--views`: the working directory need not be the project, as on a cluster."""
+    """Add `--views`, because the working directory may be outside the project, as on a cluster."""
     parser.add_argument(
         "--views", type=Path, default=VIEWS, metavar="FOLDER", help="files of the views (default: %(default)s)"
     )
@@ -55,7 +56,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,10 +1,10 @@
-"""The main job, from raw payments to a queried score table, in one command.
+"""Run the main job, from raw payments to a queried score table, in one command.
 
 simulate (or take your own sources) -> ingest payments and labels -> fold -> build examples -> train with
 Horovod ranks -> validate -> promote -> score and monitor a night and the one a month before it -> report -> the first
 three of the analysts' queries.
 
-With --payments and --labels the same runs over your own data, from the mapping files alone.
+With --payments and --labels it runs over your own data; only the mapping files are needed.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ SIMULATED_LABELS = "conf/sources/synthetic_labels.yaml"
 
 
 def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | None) -> Summary:
-    """Runs every step in turn; each prints its summary line.
+    """Run every step in order; each prints its summary line.
 
     Args:
         job: configuration, session, tables.
-        payments: source mapping of payments; None simulates them.
+        payments: source mapping of payments; None: simulate them.
         labels: source mapping of labels; given together with payments.
-        as_of: last night that is scored; None: the day after the last payment.
+        as_of: last night to score; None: the day after the last payment.
 
     Returns:
         A summary with the findings of the ingests.
@@ -61,7 +61,7 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     if payments is None or labels is None:
         job = _with_out_of_time(job)
         reachable = generate_payments.run(job).details["best AUC out of time"]
-        # A bank of a few users may have nobody in default in its last cohort.
+        # With few users, the last cohort may have no defaults.
         best_auc = None if math.isnan(reachable) else reachable
         payments, labels = SIMULATED[job.config.synthetic.format], SIMULATED_LABELS
     summary = Summary("demo")
@@ -70,7 +70,7 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
     stored = job.warehouse.data_files(PAYMENTS, job.warehouse.version(PAYMENTS))
     first, last = paid_days(stored)
     as_of = as_of or last + timedelta(days=1)
-    # A month's migration and matured scores need an earlier night; a bank of a few weeks has none.
+    # A month's migration and matured scores need an earlier night; payments of a few weeks have none.
     nights = [night for night in (as_of - MONTH, as_of) if first < night]
     fold_payments.run(job, as_of=nights)
     build_examples.run(job)
@@ -86,14 +86,14 @@ def run(job: Job, *, payments: str | None, labels: str | None, as_of: date | Non
 
 
 def _with_out_of_time(job: Job) -> Job:
-    """The job with the last simulated cohort of labels as the out-of-time test, unless the day is configured.
+    """Return the job with the last simulated cohort of labels as the out-of-time test, unless its day is configured.
 
-    The day is the simulator's: other labels have other days, so it stands in no configuration file of theirs.
+    The day fits simulated labels only, so it is not in the configuration files for other labels.
     """
     days, horizon = job.config.synthetic.observation_days, job.config.synthetic.label_horizon_days
     key, last = "examples.out_of_time_from", max(days)
     configured = job.config.examples.out_of_time_from or any(item.startswith(f"{key}=") for item in job.overrides)
-    # Without an earlier cohort that is known by then there would be nothing to train on.
+    # Training needs an earlier cohort whose labels are known by that day.
     if configured or not any(day + horizon <= last for day in days):
         return job
     overrides = [*job.overrides, f"{key}={job.config.synthetic.start_on + timedelta(days=last)}"]
@@ -102,7 +102,7 @@ def _with_out_of_time(job: Job) -> Job:
 
 
 def _promote(job: Job, validated: Summary) -> None:
-    """Promotes the challenger; a refused one too, since the demo has the rest of the path to show."""
+    """Promote the challenger, even a refused one, because the demo shows the later steps too."""
     if validated.details["verdict"] == "passed":
         promote_model.run(job)
         return
@@ -111,7 +111,7 @@ def _promote(job: Job, validated: Summary) -> None:
 
 
 def _monitor(job: Job, as_of: date) -> None:
-    """Watches the night; what is found stands on the report too, and the demo goes on."""
+    """Monitor the night and print the findings, which the report shows too; the demo goes on."""
     for finding in monitor_scores.run(job, as_of=as_of).findings:
         print(f"  {finding}", flush=True)
 
@@ -132,7 +132,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,7 +1,7 @@
-"""How a job ends before its work is done: a signal ends it, or Spark's process is gone.
+"""Early ends of a job: a signal ends it, or Spark's process is gone.
 
-A signal (SIGINT, SIGTERM, SIGHUP) raises Interrupted in the main thread, so that whatever is open is closed and
-recorded on the way out. The job then ends the processes that it started and exits with 128 + the signal's number.
+A signal (SIGINT, SIGTERM, SIGHUP) raises Interrupted in the main thread, so that open resources are closed and the
+end is recorded. The job then ends the processes that it started and exits with 128 + the signal's number.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from lbsf.config import Config
 from lbsf.errors import InputError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Seconds from the signal to the end, whatever still hangs then.
+# Seconds from the signal until the process is ended, even if something still hangs.
 GRACE_SECONDS = 25.0
-# `timeout` and some process managers send one signal to a process and to its group: within so many seconds it is the
-# same signal that arrives twice.
+# `timeout` and some process managers send a signal to a process and to its group, so a repeat within this many seconds
+# counts as the same signal.
 _SAME_SIGNAL_SECONDS = 1.0
-# Seconds for child processes to end by themselves, before they are killed.
+# Seconds that child processes have to end by themselves before they are killed.
 _CHILDREN_SECONDS = 8.0
 # Exit code of Spark's process after a java.lang.OutOfMemoryError (org.apache.spark.util.SparkExitCode.OOM).
 _SPARK_OUT_OF_MEMORY = 52
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ends the job.
+    """Raised when a signal ends the job.
 
-    A KeyboardInterrupt, because py4j closes the connection that it waits on for that alone; otherwise the next call
-    would read the interrupted call's answer.
+    It is a KeyboardInterrupt because py4j closes the connection that it waits on only for that exception; otherwise
+    the next call would read the interrupted call's answer.
     """
 
     def __init__(self, number: int):
@@ -51,18 +51,18 @@ class SparkLostError(InputError):
 
 @contextmanager
 def interruptible(job: str) -> Iterator[None]:
-    """Within it, a signal raises Interrupted once; a second one ends the process at once.
+    """Raise Interrupted on the first signal within the context; end the process at once on a second one.
 
-    Does nothing outside the main thread, where Python takes no signals, and leaves ignored signals ignored (`nohup`).
+    Does nothing outside the main thread, where Python gets no signals, and leaves ignored signals ignored (`nohup`).
 
     Args:
-        job: the job's name, for the line that is printed where the process is ended at once.
+        job: the job's name, printed if the process is ended at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     ending = _Ending(job)
-    # Handlers that were set outside Python are None: they cannot be set again, so they stay.
+    # A handler set outside Python reads as None and cannot be restored, so it is not replaced.
     caught = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, ending.on_signal) for number in caught}
     try:
@@ -74,7 +74,7 @@ def interruptible(job: str) -> Iterator[None]:
 
 
 class _Ending:
-    """What happens on the first signal, and on the next."""
+    """The handler of the first signal and of the next ones."""
 
     def __init__(self, job: str):
         self.job = job
@@ -92,13 +92,13 @@ class _Ending:
 
     def _end_in_time(self, number: int) -> None:
         time.sleep(GRACE_SECONDS)
-        # A main thread that went on in another program (a test, a notebook) is left alone; one that has ended waits
-        # for threads of the job.
+        # After the job, a test or a notebook may run on in the main thread: leave it alone. A main thread that has
+        # ended waits for threads of the job.
         if not self.left or not threading.main_thread().is_alive():
             self._end_at_once(number)
 
     def _end_at_once(self, number: int) -> None:
-        # A job that has left has said why it ends.
+        # A job that has left the context has already printed why it ends.
         if not self.left:
             name = signal.Signals(number).name
             print(f"{self.job}: ended by {name} before all was closed", file=sys.stderr, flush=True)
@@ -109,19 +109,19 @@ class _Ending:
 
 
 def child_processes() -> set[psutil.Process]:
-    """All processes that come of this one."""
+    """Return all descendants of this process."""
     return set(psutil.Process().children(recursive=True))
 
 
 def end_children(but: set[psutil.Process]) -> None:
-    """Ends the processes that come of this one, Spark's with its Python workers among them, and waits for them.
+    """End the descendants of this process, including Spark's process and its Python workers, and wait for them.
 
     Args:
         but: processes to leave alone.
     """
     ours = child_processes() - but
     _silence_spark()
-    # Spark's process ends its workers and removes its scratch files, where it is asked to end.
+    # Terminated before any kill, because Spark's process then ends its workers and removes its scratch files.
     for child in set(psutil.Process().children()) & ours:
         with suppress(psutil.NoSuchProcess):
             child.terminate()
@@ -133,7 +133,7 @@ def end_children(but: set[psutil.Process]) -> None:
 
 
 def _silence_spark() -> None:
-    """Keeps Spark from telling of each task that ends with it."""
+    """Stop Spark from logging each task that ends with it."""
 
     def silence() -> None:
         with suppress(Exception):
@@ -141,23 +141,23 @@ def _silence_spark() -> None:
             context.setLogLevel("OFF")
 
     if "pyspark" in sys.modules:
-        # In a thread, so with a connection of its own: the main thread's may be waiting for an answer.
+        # A new thread has its own connection; the main thread's may be waiting for an answer.
         thread = threading.Thread(target=silence, daemon=True)
         thread.start()
         thread.join(timeout=2)
 
 
 def without_py4j(record: logging.LogRecord) -> bool:
-    """Log filter: py4j logs the traceback of each lost connection, and then raises the error as well."""
+    """Filter out py4j's log records: it logs the traceback of each lost connection and also raises the error."""
     return f"{os.sep}py4j{os.sep}" not in record.pathname
 
 
 def lost_spark(error: BaseException, config: Config) -> SparkLostError | None:
-    """The true cause of an error that comes of Spark's process being gone; None where it is another error.
+    """Return the true cause of an error if Spark's process is gone, None for any other error.
 
     Args:
-        error: anything that a job raised.
-        config: its spark section.
+        error: any exception that a job raised.
+        config: the job's configuration; its spark section is read.
     """
     if isinstance(error, SparkLostError):
         return error
@@ -171,12 +171,12 @@ def lost_spark(error: BaseException, config: Config) -> SparkLostError | None:
             f"Spark's process did not start, its own lines above say why: it needs a JDK 17 (JAVA_HOME) and {memory}"
         )
     process = getattr(SparkContext._gateway, "proc", None)
-    # Of a platform's own Spark process nothing is known.
+    # A Spark process that the platform started cannot be examined.
     if process is None:
         return None
     code = process.poll()
     if code is None and _is_lost_connection(error):
-        # The connection closes a moment before the process has ended.
+        # The connection closes shortly before the process ends.
         with suppress(Exception):
             code = process.wait(timeout=5)
     if code is None:
@@ -191,7 +191,7 @@ def lost_spark(error: BaseException, config: Config) -> SparkLostError | None:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Whether an error, or what it came of, tells of a connection to Spark that broke."""
+    """Return whether an error, or one of its causes, is a broken connection to Spark."""
     from py4j.protocol import Py4JError, Py4JJavaError
 
     chain: list[BaseException] = []

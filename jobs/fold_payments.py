@@ -1,8 +1,8 @@
-"""Folds every user's payments of the window that ends at a day, by merchant, into the folds table.
+"""Fold every user's payments of the window that ends at a day, by merchant, into the folds table.
 
-Goes on from the latest folds before that day: adds what arrived, drops what left the window. Where that is not
-possible, or with --full, all payments of the window are read; the result is the same. Several days are
-folded in one pass over the payments. Replaces these days' folds alone, so it may be run again at any time.
+Starts from the latest folds before that day: adds the payments that arrived, drops those that left the window.
+If that is not possible, or with --full, all payments of the window are read; the result is the same. Several
+days are folded in one pass over the payments. Replaces only these days' folds, so it can be run again at any time.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _DAY = timedelta(days=1)
 
 
 def run(job: Job, *, as_of: Sequence[date], full: bool = False) -> Summary:
-    """Folds the payments of [as_of - fold.window_days, as_of) for each day.
+    """Fold the payments of [as_of - fold.window_days, as_of) for each day.
 
     Args:
         job: configuration, session and tables.
         as_of: ends of windows, exclusive.
-        full: do not go on from stored folds.
+        full: do not start from stored folds.
 
     Raises:
-        InputError: there are no payments in a window, or the folds table holds another fold_spec.
+        InputError: a window has no payments, or the folds table holds another fold_spec.
     """
     with job.step("fold_payments") as summary:
         warehouse, config = job.warehouse, job.config.fold
@@ -54,7 +54,7 @@ def run(job: Job, *, as_of: Sequence[date], full: bool = False) -> Summary:
             if len(days) > 1:
                 summary.details["payments in windows"] = done.in_windows
         elif not _has_loss(warehouse, days, done.folds_version):
-            # An earlier run was ended between its two commits.
+            # An earlier run ended between its two commits.
             _write_loss(warehouse, days, done.folds_version)
         summary.rows_out = done.users
         summary.details |= {
@@ -69,7 +69,7 @@ def run(job: Job, *, as_of: Sequence[date], full: bool = False) -> Summary:
 def fold_through_spark(
     warehouse: Warehouse, days: Sequence[date], config: FoldConfig, payments_version: int
 ) -> FoldRun:
-    """Folds as `fold_files` does, with all rows passing through Spark and always in full."""
+    """Fold as `fold_files` does, but pass all rows through Spark and always fold in full."""
     buckets = warehouse.storage.user_buckets
     payments = warehouse.read(PAYMENTS, payments_version)
     windows = [
@@ -85,7 +85,7 @@ def fold_through_spark(
         .withColumn("payments_version", F.lit(payments_version).cast("long"))
     )
     part = {"as_of": [as_of.isoformat() for as_of in days]}
-    # A writer for each file at once, or Spark would sort whole folds by file.
+    # Each file has an open writer; otherwise Spark would sort whole folds by file.
     with settings_of(warehouse.spark, {"spark.sql.maxConcurrentOutputFileWriters": str(buckets * len(days))}):
         warehouse.replace_part(FOLDS, folds, part, row_group_rows=config.row_group_users)
     version = warehouse.version(FOLDS)
@@ -110,7 +110,7 @@ def _write_loss(warehouse: Warehouse, days: Sequence[date], folds_version: int) 
 
 
 def _has_loss(warehouse: Warehouse, days: Sequence[date], folds_version: int) -> bool:
-    """Whether fold_loss holds what these days' folds dropped, and is known in SQL as they are."""
+    """Return whether fold_loss holds what these days' folds dropped; register both tables for SQL."""
     for table in (FOLDS, FOLD_LOSS):
         if not warehouse.exists(table):
             return False
@@ -159,7 +159,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,9 +1,9 @@
-"""Simulates payments and labels, and writes them as a bank would deliver them.
+"""Simulate payments and labels, and write them as a bank would deliver them.
 
 <storage.root>/raw/payments/delivered_on=YYYY-MM-DD/ holds the daily files (synthetic.format) and
 <storage.root>/raw/labels/ the outcomes (CSV); both folders are replaced as a whole. The true
-probabilities of default go to the table synthetic_truth, for benchmarks alone. The same configuration
-gives the same rows, however many tasks make them. What is simulated: docs/simulator.md.
+probabilities of default go to the table synthetic_truth, for benchmarks only. The same configuration
+gives the same rows for any number of tasks. docs/simulator.md describes the simulation.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from lbsf.schemas import SYNTHETIC_TRUTH
 from lbsf.synthetic.delivery import BAD, DUPLICATE, PAYMENT
 from lbsf.synthetic.simulate import raw_payments, true_outcomes
 
-# A file of a very large day is cut here, so that readers can share it.
+# Larger files, of very large days, are split so that readers can share them.
 MAX_FILE_ROWS = 5_000_000
 
 
 def run(job: Job) -> Summary:
-    """Writes the raw payments, the raw labels and the truth table.
+    """Write the raw payments, the raw labels and the truth table.
 
     Returns:
-        rows_out: raw payment rows. details: users, payments, duplicates, bad rows, defaults, default rate,
-        and the best AUC that anyone could reach, over all users and in the last cohort (NaN where a
-        cohort has one class only).
+        Summary. rows_out: raw payment rows. details: users, payments, duplicates, bad rows, defaults, default rate,
+        and the best possible AUC, over all users and in the last cohort (NaN with one class only).
     """
     with job.step("generate_payments") as summary:
         config = job.config.synthetic
@@ -58,9 +57,9 @@ def run(job: Job) -> Summary:
 
 
 def best_auc(label: NDArray[np.int32], probability: NDArray[np.float64]) -> float:
-    """AUC of the true probabilities: nobody who does not know the draw can expect a better one.
+    """Return the AUC of the true probabilities: without knowing the draw, no model can expect a better one.
 
-    NaN where there is one class only.
+    NaN if there is one class only.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -68,7 +67,7 @@ def best_auc(label: NDArray[np.int32], probability: NDArray[np.float64]) -> floa
 
 
 def _write_payments(job: Job, rows: DataFrame) -> dict[str, int]:
-    """Daily files; counts of the rows by kind."""
+    """Write the daily files and return the number of rows by kind."""
     observation = Observation("raw payments")
     counted = rows.observe(
         observation,
@@ -105,11 +104,11 @@ def _write_labels(job: Job, outcomes: DataFrame) -> None:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything stands in the configuration's section `synthetic`."""
+    """Add no arguments: all settings are in the configuration's section `synthetic`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,4 +1,4 @@
-"""What the ingests of payments and of labels share: arguments, counting, quarantine, storing, the summary."""
+"""Code shared by the ingests of payments and labels: arguments, counts, quarantine, storage, summary."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from lbsf.schemas import TableSchema
 
 @dataclass(frozen=True)
 class CheckedDelivery:
-    """One delivery that was read and checked, and where it goes.
+    """A delivery that was read and checked, and the tables that it goes to.
 
     Attributes:
         origin: where it came from, for messages.
-        received: the run.
-        mapped: its rows in our columns.
-        checked: the same, typed, with the reasons of those that break the contract.
-        table: takes the rows that keep it.
-        quarantine: takes the others.
-        earliest: of rows with one key the one that is earliest in this column stays.
+        received: the run that received it.
+        mapped: its rows in the product's columns.
+        checked: the same rows, typed, each with the reasons why it breaks the contract.
+        table: receives the rows that keep the contract.
+        quarantine: receives the other rows.
+        earliest: column that selects one of several rows with the same key: the earliest stays.
         day: column whose distinct values are counted.
-        stored_now: of the table's rows those that this run stored.
-        hints: which limits would fit the rows that were refused.
-        seen: version of the table that the rows were compared with, -1 where there was none; None: they were not.
-        left_aside: what the delivery holds beside the files that were taken, in words; empty: nothing.
+        stored_now: returns the table's rows that this run stored.
+        hints: returns the limits that would fit the refused rows.
+        seen: version of the table that the rows were compared with, -1 if there was no table; None: not compared.
+        left_aside: text that names what the delivery holds besides the files that were read; empty: nothing.
     """
 
     origin: str
@@ -49,19 +49,19 @@ class CheckedDelivery:
 
 
 def store(job: Job, delivery: CheckedDelivery, summary: Summary) -> None:
-    """Stores a delivery and tells of it: what is new in it, what was known before, what was refused and why.
+    """Store a delivery and report what is new, what was known before, and what was refused and why.
 
     Raises:
-        InputError: it is empty or cannot be read, and nothing is written then; or another job wrote the table since
-            the version `delivery.seen`.
+        InputError: the delivery is empty or cannot be read, and nothing is written; or another job wrote the table
+            since version `delivery.seen`.
     """
     warehouse, table, quarantine = job.warehouse, delivery.table, delivery.quarantine
     counts = count_rows(delivery.checked, delivery.mapped, origin=delivery.origin, day=delivery.day, key=table.key[0])
-    # Quarantine first: where the second write fails, the next run finds both as they should be.
+    # Quarantine first: if the second write fails, the next run completes both.
     if counts.refused or not warehouse.exists(quarantine):
         warehouse.insert_new(quarantine, refused(delivery.checked, delivery.received), quarantine.key)
     else:
-        # A run may have been killed between the table's first commit and this.
+        # An earlier run may have been killed between the table's first commit and its registration.
         warehouse.register(quarantine)
     is_first = not warehouse.exists(table)
     rows = accepted(delivery.checked, table, earliest=delivery.earliest)
@@ -89,7 +89,7 @@ def store(job: Job, delivery: CheckedDelivery, summary: Summary) -> None:
 
 
 def _remarks(counts: DeliveryCounts) -> dict[str, int | str]:
-    """What is said only where there is something to say."""
+    """Return the details that are shown only when they apply."""
     remarks: dict[str, int | str] = {}
     for name, value in (("ambiguous local times", AMBIGUOUS), ("local times that never were", NEVER_WAS)):
         if value in counts.local_times:
@@ -100,7 +100,7 @@ def _remarks(counts: DeliveryCounts) -> dict[str, int | str]:
 
 
 def _newly_refused(job: Job, delivery: CheckedDelivery) -> tuple[int, dict[str, int]]:
-    """The rows that this run put in quarantine, and by reason."""
+    """Return the number of rows that this run put in quarantine, in total and by reason."""
     added = job.warehouse.read(delivery.quarantine).where(F.col("run_id") == delivery.received.run_id)
     groups = added.groupBy("reasons").agg(F.sum("occurrences").alias("rows")).collect()
     by_reason: dict[str, int] = {}
@@ -111,6 +111,6 @@ def _newly_refused(job: Job, delivery: CheckedDelivery) -> tuple[int, dict[str, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of both jobs."""
+    """Add the arguments of both jobs."""
     parser.add_argument("--source", required=True, metavar="FILE", help="source mapping, conf/sources/NAME.yaml")
     parser.add_argument("--path", help="read this instead of the mapping's path, for instance one day's file")

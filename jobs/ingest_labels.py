@@ -1,8 +1,8 @@
-"""Stores the labels of one delivery: who, observed on which day, defaulted afterwards.
+"""Store the labels of one delivery: the user, the day of observation, and whether the user defaulted later.
 
 Rows that break the contract go to labels_quarantine with their reasons, and so do rows that contradict each
-other or a stored label. Running it again on the same files changes nothing. Exit code 3: the delivery is taken
-in, and more than ingest.max_refused_share of it was refused.
+other or a stored label. Running it again on the same files changes nothing. Exit code 3: the delivery is
+stored, and more than ingest.max_refused_share of it was refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lbsf.schemas import LABELS, LABELS_QUARANTINE
 
 
 def run(job: Job, *, source: str, path: str | None = None) -> Summary:
-    """Ingests one delivery of labels.
+    """Ingest one delivery of labels.
 
     Args:
         job: configuration, session, tables.
@@ -30,15 +30,15 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
         path: read this instead of the mapping's path.
 
     Raises:
-        UserError: the mapping or the source is missing, empty or unfit; nothing is written then. Or another job stored
-            labels meanwhile, which these were not compared with.
+        UserError: the mapping or the source is missing, empty or invalid, and nothing is written; or another job
+            stored labels meanwhile, with which these were not compared.
     """
     with job.step("ingest_labels") as summary:
         mapping = load_mapping(source, LABELS)
         received = Received(mapping.name, datetime.now(UTC), uuid.uuid4().hex)
         delivery = find_delivery(job.spark, mapping, job.config.storage.root, path)
         mapped = read_source(job.spark, mapping, delivery)
-        # The labels of before the run, whatever it stores.
+        # The labels stored before this run.
         version = job.warehouse.version(LABELS) if job.warehouse.exists(LABELS) else None
         known = None if version is None else job.warehouse.read(LABELS, version)
 
@@ -64,7 +64,7 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

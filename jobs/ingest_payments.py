@@ -1,8 +1,8 @@
-"""Stores the payments of one delivery: reads a source through its mapping, checks the contract.
+"""Store the payments of one delivery: read a source through its mapping and check the contract.
 
-Rows that break the contract go to payments_quarantine with their reasons. A payment that is delivered twice
-is stored once, a late one on its own day. Running it again on the same files changes nothing. Exit code 3: the
-delivery is taken in, and more than ingest.max_refused_share of it was refused.
+Rows that break the contract go to payments_quarantine with their reasons. A payment that is delivered twice is
+stored once; a late payment is stored on its own day. Running it again on the same files changes nothing. Exit
+code 3: the delivery is stored, and more than ingest.max_refused_share of it was refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lbsf.schemas import PAYMENTS, PAYMENTS_QUARANTINE
 
 
 def run(job: Job, *, source: str, path: str | None = None) -> Summary:
-    """Ingests one delivery of payments.
+    """Ingest one delivery of payments.
 
     Args:
         job: configuration, session, tables.
@@ -30,10 +30,10 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
         path: read this instead of the mapping's path, for instance one day's file.
 
     Returns:
-        The summary; a finding where too much was refused.
+        The summary, with a finding if too much was refused.
 
     Raises:
-        UserError: the mapping or the source is missing, empty or unfit; nothing is written then.
+        UserError: the mapping or the source is missing, empty or invalid; nothing is written then.
     """
     with job.step("ingest_payments") as summary:
         mapping = load_mapping(source, PAYMENTS)
@@ -59,7 +59,7 @@ def run(job: Job, *, source: str, path: str | None = None) -> Summary:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

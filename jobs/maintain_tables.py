@@ -1,8 +1,8 @@
-"""Keeps the tables small and quick: merges small files, removes files that nothing refers to any more.
+"""Keep the tables small and fast: merge small files, remove files that nothing refers to any more.
 
-Every version that a registered model was trained on, that a score was made from, or that these came from stays
-readable, and whatever left the newest version less than maintenance.retention_hours ago. Running it again
-changes nothing. With --dry-run it only says what it would do.
+These stay readable: every version that a registered model was trained on or a score was made from, the versions
+that those came from, and whatever left the newest version less than maintenance.retention_hours ago. Running it
+again changes nothing. With --dry-run it only prints what it would do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLES = {table.name: table for table in ALL_TABLES}
 
 
 def run(job: Job, *, table: Sequence[str] | None = None, dry_run: bool = False) -> Summary:
-    """Maintains some tables, or all that exist; one line each, and the summary line.
+    """Maintain some tables, or all that exist; print one line each, and the summary line.
 
     Args:
         job: configuration, session, tables and models.
@@ -27,7 +27,7 @@ def run(job: Job, *, table: Sequence[str] | None = None, dry_run: bool = False) 
         dry_run: change nothing.
 
     Raises:
-        InputError: a table cannot be maintained, or it is not known what a model was trained on.
+        InputError: a table cannot be maintained, or the table versions that a model was trained on are unknown.
     """
     with job.step("maintain_tables") as summary:
         warehouse = job.warehouse
@@ -59,7 +59,7 @@ def _line(name: str, done: Maintained) -> str:
 
 
 def _ranges(versions: Sequence[int]) -> str:
-    """Rising versions in short.
+    """Return ascending versions in short form.
 
     >>> _ranges([0, 3, 4, 5])
     '0 3-5'
@@ -81,7 +81,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

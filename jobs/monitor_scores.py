@@ -1,8 +1,8 @@
-"""Watches one scored night: drift, band migration, volumes, late and quarantined rows, quality of matured scores.
+"""Monitor one scored night: drift, band migration, volumes, late and quarantined rows, quality of matured scores.
 
-Replaces that date's rows of score_monitoring and band_migration alone, so it may be run again at any time.
-Exit code 3: everything is written, and something lies beyond its threshold (docs/monitoring.md); a line each says what
-to look at.
+Replaces only that date's rows of score_monitoring and band_migration, so it can be run again at any time.
+Exit code 3: everything is written, and some measures are beyond their thresholds (docs/monitoring.md); one line for
+each says what to look at.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from lbsf.tables import lost_files_mean
 
 
 def run(job: Job, *, as_of: date) -> Summary:
-    """Measures the scores of `as_of` and writes what was found.
+    """Measure the scores of `as_of` and write the results.
 
     Args:
         job: configuration, session, tables and models.
         as_of: the scored night.
 
     Returns:
-        The summary; a finding where a measure lies beyond its threshold.
+        The summary, with a finding if a measure is beyond its threshold.
 
     Raises:
-        InputError: there are no scores of that night, or of several models; their model, its reference, or the
+        InputError: the night has no scores, or scores of several models; or their model, its reference, or the
             table versions that they were made from are gone. Nothing is written then.
     """
     with job.step("monitor_scores") as summary:
@@ -79,7 +79,7 @@ def run(job: Job, *, as_of: date) -> Summary:
 
 
 def _night(scores: DataFrame, as_of: date) -> Row:
-    """What the night's scores share, with how many there are."""
+    """Return what the night's scores have in common, and their number."""
     shared = ("score_date", "model_name", "model_version", "folds_version")
     found = (
         scores.where(F.col("score_date") == F.lit(as_of))
@@ -117,7 +117,7 @@ def _moves(job: Job, migrations: Sequence[Migration]) -> list[Measured]:
 def _night_measures(
     job: Job, scores: DataFrame, night: Row, reference: Reference, previous: date | None
 ) -> list[Measured]:
-    """Drift, volumes and deliveries, from the very table versions that the scores were made from."""
+    """Measure drift, volumes and deliveries on the table versions that the scores were made from."""
     warehouse, limits, as_of = job.warehouse, job.config.monitoring, night["score_date"]
     payments = warehouse.read(PAYMENTS, night["payments_version"])
     folds = warehouse.read(FOLDS, night["folds_version"]).where(F.col("as_of") == F.lit(as_of))
@@ -128,7 +128,7 @@ def _night_measures(
         f"--as-of {as_of}: files of the folds or payments that these scores were made from are gone, as "
         "maintenance removes them after storage.history_days; the night cannot be watched any more"
     ):
-        # Spark's own 10,000 folds at a time would be gigabytes.
+        # Spark's default of 10,000 folds at a time would take gigabytes.
         with settings_of(job.spark, {ARROW_ROWS: str(job.config.scoring.batch_users)}):
             inputs = count_inputs(folds)
         return [
@@ -141,7 +141,7 @@ def _night_measures(
 
 
 def _scored(scores: DataFrame, night: date | None) -> tuple[int, datetime] | None:
-    """How many users a night scored, and when; None where there was no such night."""
+    """Return how many users a night scored, and when; None if there was no such night."""
     if night is None:
         return None
     of_night = scores.where(F.col("score_date") == F.lit(night))
@@ -158,7 +158,7 @@ def _matured(job: Job, scores: DataFrame, as_of: date) -> list[Measured]:
 
 
 def _write(job: Job, as_of: date, migrations: Sequence[Migration], measured: Sequence[Measured]) -> None:
-    """Replaces the date's rows of both tables."""
+    """Replace the date's rows of both tables."""
     at = datetime.now(UTC)
     moves = [
         (as_of, migration.period, migration.since, *bands, users)
@@ -175,7 +175,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

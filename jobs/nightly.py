@@ -1,11 +1,11 @@
-"""Does a whole night: ingest, fold, score, monitor, report; with a record of each step in table nightly_runs.
+"""Run a whole night: ingest, fold, score, monitor, report; record each step in table nightly_runs.
 
-Run again after a failure, it goes on at the step that failed. Nights that were missed since the last finished one
-are caught up first, at most nightly.catch_up_nights of them. A second run at the same time is refused.
+Run again after a failure, it resumes at the step that failed. Nights missed since the last finished one are done
+first, at most nightly.catch_up_nights of them. A second run at the same time is refused.
 
-Exit code 0: every night is done. 2: a step failed, and the line says which. 130, 143: SIGINT (Ctrl-C) or SIGTERM ended
-it; the step is on record as failed. 3: all is done, and monitoring or an ingest found something that a person must look
-at; also when a night that ended so is asked for again.
+Exit code 0: every night is done. 2: a step failed; the line says which. 130, 143: SIGINT (Ctrl-C) or SIGTERM ended the
+run; the step is recorded as failed. 3: all is done, and monitoring or an ingest found something that a person must look
+at; also when such a night is run again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _labels(job: Job, as_of: date) -> Summary:
     return ingest_labels.run(job, source=job.config.nightly.labels)
 
 
-# The steps of a night in their order. Those of a delivery are done once a run, however many nights it does.
+# The steps of a night, in order. The steps of a delivery are done once per run, for any number of nights.
 DELIVERY: dict[str, Callable[[Job, date], Summary]] = {"ingest": _ingest, "labels": _labels}
 STEPS: dict[str, Callable[[Job, date], Summary]] = {
     **DELIVERY,
@@ -69,19 +69,19 @@ class Record:
 
 
 def run(job: Job, *, as_of: date, only: bool = False, again: bool = False) -> Summary:
-    """Does the night, after those that were missed.
+    """Run the night, after any missed nights.
 
     Args:
         job: configuration, session and tables.
         as_of: the night.
-        only: leave missed nights alone.
-        again: do all steps of `as_of`, whatever the record says.
+        only: skip missed nights.
+        again: run all steps of `as_of`, even those recorded as done.
 
     Returns:
-        The summary, with the findings of the nights' steps.
+        The summary, with the findings of all steps of these nights.
 
     Raises:
-        InputError: another run is at work, or a step was refused its input; later steps are not begun then.
+        InputError: another run is active, or a step refused its input; later steps are not started then.
     """
     refusal = "another nightly run is at work here; wait until it ends"
     with exclusive_lock(job.root, "nightly", refusal), job.step("nightly") as summary:
@@ -102,7 +102,7 @@ def run(job: Job, *, as_of: date, only: bool = False, again: bool = False) -> Su
 
 
 def _do_night(job: Job, as_of: date, night_log: NightLog, delivered: dict[str, Record], again: bool) -> int:
-    """Does what is left of one night; the number of steps that it did."""
+    """Run the remaining steps of one night and return their number."""
     outcomes = {} if again else night_log.nights.get(as_of, {})
     steps = remaining_steps(list(STEPS), outcomes)
     print(f"  night {as_of}: {'nothing is left to do' if not steps else ', '.join(steps)}", flush=True)
@@ -123,7 +123,7 @@ def _do_step(job: Job, as_of: date, step: str, night_log: NightLog) -> Record:
         summary = STEPS[step](job, as_of)
         outcome = FINDING if summary.findings else DONE
         return night_log.end(record, outcome, summary, message="; ".join(summary.findings) or None)
-    # Whatever ends the step is put on record, a signal too, and goes on as it came.
+    # Whatever ends the step, a signal included, is recorded before it is raised again.
     except BaseException as error:
         cause = lost_spark(error, job.config) or error
         try:
@@ -137,13 +137,13 @@ def _do_step(job: Job, as_of: date, step: str, night_log: NightLog) -> Record:
 
 
 def _done_with(delivered: Record, as_of: date) -> Record:
-    """The record of a delivery's step for a later night of the same run: done, and nothing came with it."""
+    """Return the record of a delivery's step for a later night of the same run: done, with no rows."""
     message = f"done with {delivered.as_of}" + (f": {delivered.message}" if delivered.message else "")
     return replace(delivered, as_of=as_of, message=message, rows_in=0, rows_out=0, quarantined=0)
 
 
 class NightLog:
-    """What table nightly_runs says, and this run's additions to it."""
+    """The records of table nightly_runs, and those that this run adds."""
 
     def __init__(self, job: Job):
         from lbsf.tracking.lineage import code_state
@@ -159,20 +159,20 @@ class NightLog:
 
     @property
     def nights(self) -> Mapping[date, Mapping[str, str]]:
-        """Of each night, the last outcome of each step that was begun."""
+        """The last outcome of each started step, by night."""
         found: dict[date, dict[str, str]] = {}
         for (as_of, step), record in self._records.items():
             found.setdefault(as_of, {})[step] = record.outcome
         return found
 
     def records(self, nights: Iterable[date]) -> list[Record]:
-        """The records of these nights, in the order of nights and steps."""
+        """Return the records of these nights, ordered by night and step."""
         wanted = set(nights)
         chosen = [record for (as_of, _), record in self._records.items() if as_of in wanted]
         return sorted(chosen, key=lambda record: (record.as_of, record.number))
 
     def new_record(self, as_of: date, step: str) -> Record:
-        """The record of a step that begins, not yet stored."""
+        """Return the record of a step that starts, not yet stored."""
         before = self._records.get((as_of, step))
         return Record(
             as_of=as_of,
@@ -192,7 +192,7 @@ class NightLog:
         )
 
     def end(self, record: Record, outcome: str, summary: Summary | None = None, message: str | None = None) -> Record:
-        """Puts on record how a step ended."""
+        """Store how a step ended and return its record."""
         figures = {}
         if summary is not None:
             figures = {name: getattr(summary, name) for name in ("rows_in", "rows_out", "quarantined")}
@@ -201,15 +201,15 @@ class NightLog:
         return self.write(ended)
 
     def write(self, record: Record) -> Record:
-        """Stores a record, with the others of its night."""
+        """Store a record with the others of its night, and return it."""
         self._records[record.as_of, record.step] = record
-        # The record's fields stand in the order of the table's columns.
+        # The fields of a record have the order of the table's columns.
         rows = [astuple(one) for one in self.records([record.as_of])]
         if self.through_spark:
             frame = self.warehouse.spark.createDataFrame(rows, NIGHTLY_RUNS.struct)
             self.warehouse.replace_day(NIGHTLY_RUNS, frame.coalesce(1), record.as_of)
         else:
-            # Without Spark, for a step may fail because Spark did, and a signal interrupts what Spark does.
+            # Written without Spark, because Spark may be what failed, and a signal interrupts Spark's work.
             replace_small_day(self.warehouse, NIGHTLY_RUNS, rows, record.as_of)
         return record
 
@@ -221,7 +221,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,7 +1,7 @@
-"""Trains LBSF without labels on the folds of some nights; train_model starts from its weights.
+"""Train LBSF without labels on the folds of some nights; train_model starts from its weights.
 
-What is learnt is what a user's last days bring, from what came before, or what a LightGBM says that is trained on the
-labelled examples (`pretraining.objective`); so every user's fold counts, with or without a label. Set
+The network learns to predict a user's last days from the days before, or the output of a LightGBM trained on the
+labelled examples (`pretraining.objective`). So every user's fold counts, with or without a label. Set
 training.pretrained=true to start from the newest such weights.
 """
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from lbsf.tracking import Run
     from lbsf.training.plan import Split, TrainingPlan
 
-# Users of whom a teacher is asked at once.
+# Users per batch of teacher predictions.
 TEACHER_USERS = 4_096
-# One user bucket in so many tells when to stop.
+# One user bucket in this many is held out and decides when to stop.
 VALIDATION_BUCKETS = 8
 
 
 def run(job: Job, *, as_of: Sequence[date]) -> Summary:
-    """Trains on the folds of these nights, and logs the weights to an MLflow run.
+    """Train on the folds of these nights and log the weights to an MLflow run.
 
     Raises:
-        InputError: a night is later than the out-of-time test begins, has no folds, or folds of another spec.
+        InputError: a night is after the start of the out-of-time test, has no folds, or has folds of another spec.
     """
     from lbsf.training.plan import TrainingPlan
     from lbsf.training.run_folder import RunFolder
@@ -45,12 +45,12 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
 
     with job.step("pretrain_model") as summary:
         config = job.config
-        # A store that cannot be reached is found out here, before hours of training.
+        # Opened first, so that an unreachable store fails before hours of training.
         tracker = job.tracker
         _check_days(as_of, config.examples.out_of_time_from or _out_of_time_from(job))
         version = job.warehouse.version(FOLDS)
         splits = _splits(job.warehouse.data_files(FOLDS, version), as_of, config.fold.spec)
-        # Named by the plan, so that the same command finds what a killed one left behind.
+        # Named after the plan, so that the same command finds what a killed run left behind.
         plan = TrainingPlan.in_folder(
             job.root / "training",
             model=config.model,
@@ -77,7 +77,7 @@ def run(job: Job, *, as_of: Sequence[date]) -> Summary:
 
 
 def _log_origin(plan: TrainingPlan, as_of: Sequence[date], folds_version: int, tracked: Run) -> None:
-    """What makes the weights: settings and folds."""
+    """Log what determines the weights: settings and folds."""
     tracked.params(
         {
             **{f"training.{key}": value for key, value in plan.training},
@@ -91,7 +91,7 @@ def _log_origin(plan: TrainingPlan, as_of: Sequence[date], folds_version: int, t
 
 
 def _teacher_says(job: Job, plan: TrainingPlan, tracked: Run) -> dict[str, Floats]:
-    """Each split's probabilities of LightGBM, trained on the labelled examples."""
+    """Return each split's probabilities from a LightGBM that is trained on the labelled examples."""
     from lbsf.baselines.boosting import boosting_of, predict
     from lbsf.loading.petastorm_reader import every_user_once
 
@@ -118,7 +118,7 @@ def _teacher_says(job: Job, plan: TrainingPlan, tracked: Run) -> dict[str, Float
 
 
 def _out_of_time_from(job: Job) -> date | None:
-    """The first day of the out-of-time test that table examples holds, where it was built with one."""
+    """Return the first day of the out-of-time test in table examples, None if it has none."""
     if not job.warehouse.exists(EXAMPLES):
         return None
     files = job.warehouse.data_files(EXAMPLES, job.warehouse.version(EXAMPLES))
@@ -127,7 +127,7 @@ def _out_of_time_from(job: Job) -> date | None:
 
 
 def _check_days(as_of: Sequence[date], out_of_time_from: date | None) -> None:
-    """Nobody's payments from the out-of-time test's days may shape the model that is tested on them."""
+    """Refuse nights with payments from the out-of-time test's days, which must not influence the tested model."""
     late = [night for night in as_of if out_of_time_from is not None and night > out_of_time_from]
     if late:
         raise InputError(
@@ -137,7 +137,7 @@ def _check_days(as_of: Sequence[date], out_of_time_from: date | None) -> None:
 
 
 def _splits(files: Sequence[DataFile], as_of: Sequence[date], spec: str) -> dict[str, Split]:
-    """The nights' files by user bucket: train and validation."""
+    """Split the nights' files by user bucket into train and validation."""
     from lbsf.training.plan import Split
 
     nights = {night.isoformat() for night in as_of}
@@ -167,7 +167,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,7 +1,7 @@
-"""Makes the validated challenger the champion, the model that scores users.
+"""Make the validated challenger the champion, the model that scores users.
 
-A challenger that has not been validated, or was refused, or was compared with another champion than
-today's, stays challenger. A person may overrule a refusal with --override REASON, which is recorded.
+A challenger that was not validated, was refused, or was compared with a champion other than today's stays
+challenger. A person can overrule a refusal with --override REASON, which is recorded.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from lbsf.errors import InputError
 
 
 def run(job: Job, *, override: str | None = None) -> Summary:
-    """Moves the alias `champion` to the challenger.
+    """Move the alias `champion` to the challenger.
 
     Raises:
-        InputError: the gate has not opened, and nobody overruled it.
+        InputError: the challenger has not passed the gate, and nobody overruled it.
     """
     from lbsf.tracking import CHALLENGER, CHAMPION
 
     with job.step("promote_model") as summary:
         challenger, champion = job.tracker.fetch(CHALLENGER), job.tracker.version_of(CHAMPION)
         if champion == challenger.version:
-            # An earlier promotion was ended before its last step.
+            # An earlier promotion ended before its last step.
             job.tracker.promote(challenger)
             summary.details = {"champion": f"{challenger.name} version {challenger.version}", "before": "itself"}
             return summary
@@ -42,7 +42,7 @@ def run(job: Job, *, override: str | None = None) -> Summary:
             raise InputError(
                 f"challenger version {challenger.version} was refused: {challenger.tags.get('validation_reasons')}"
             )
-        # That of an earlier call, which was ended before the promotion, does not stand beside a verdict that passed.
+        # A passed verdict clears the override that an earlier call left when it ended before the promotion.
         job.tracker.tag(challenger, {"override": None if verdict == "passed" else override})
         job.tracker.promote(challenger)
         summary.details = {
@@ -58,7 +58,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

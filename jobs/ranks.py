@@ -1,4 +1,4 @@
-"""Starts the ranks of a training run, shows how far they are, and logs each epoch."""
+"""Start the ranks of a training run, show their progress and log each epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def train_on_ranks(plan: TrainingPlan, tracked: Run) -> None:
-    """Runs the ranks; shows their progress and logs each epoch."""
+    """Run the ranks, show their progress and log each epoch."""
     from lbsf.training.distributed import launch
     from lbsf.training.run_folder import RunFolder
 
@@ -37,7 +37,7 @@ def train_on_ranks(plan: TrainingPlan, tracked: Run) -> None:
                 bar.total = event["steps_per_epoch"] * plan.training.epochs
                 done = event["steps_per_epoch"] * event["epoch"] + event["step"]
                 bar.update(done - bar.n)
-                # Not bar.n: a bar that is not shown, since nobody watches, does not count.
+                # Not bar.n, because a bar that is not shown does not count.
                 if done:
                     bar.write(
                         f"  goes on in epoch {event['epoch'] + 1} after step {event['step']}, {event['ranks']} ranks"
@@ -63,10 +63,10 @@ def train_on_ranks(plan: TrainingPlan, tracked: Run) -> None:
             elastic=training.elastic,
             timeout_seconds=training.rank_timeout_seconds,
         )
-    # An elastic run may do without a rank that could not begin.
+    # An elastic run can succeed without a rank that could not start.
     if status and errors:
         raise InputError(errors[0])
-    # Gloo's own words, which the ranks cannot catch.
+    # Gloo prints this message itself; the ranks cannot catch it.
     if status and any("Timed out waiting" in line for line in other_lines):
         raise InputError(
             f"a rank was silent for {plan.training.rank_timeout_seconds} s (training.rank_timeout_seconds), so the "

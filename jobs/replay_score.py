@@ -1,7 +1,7 @@
-"""Makes one past score again from the table version and the model version that stand on its row, and compares.
+"""Recompute one past score from the table version and the model version stored on its row, and compare.
 
-Exit code 0: the replay gave the stored score. 3: it did not, and the line says in what. The probability may differ by
-one in its last stored decimal, contributions by two in theirs: sums in float32 depend on who shares a batch.
+Exit code 0: the replay gave the stored score. 3: it did not; the line says what differs. The probability may differ by
+one in its last stored decimal, contributions by two in theirs, because float32 sums depend on who shares a batch.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from lbsf.scoring import ModelFiles, score_folds
 from lbsf.scoring.explain import CONTRIBUTION_DECIMALS
 from lbsf.tables import lost_files_mean
 
-# Half a unit more, for the numbers are compared as binary fractions.
+# Half a unit more, because the numbers are compared as binary fractions.
 PROBABILITY_TOLERANCE = 1.5 * 10**-PROBABILITY_DECIMALS
 CONTRIBUTION_TOLERANCE = 2.5 * 10**-CONTRIBUTION_DECIMALS
 
 
 def run(job: Job, *, user: str, score_date: date) -> Summary:
-    """Replays one score and prints it beside the stored one.
+    """Replay one score and print it beside the stored one.
 
     Returns:
-        The summary; a finding where the replay gave another score.
+        The summary, with a finding if the replay gave another score.
 
     Raises:
-        InputError: there is no such score, or its folds or its model are not there any more.
+        InputError: there is no such score, or its folds or its model are gone.
     """
     with job.step("replay_score") as summary:
         stored = _stored(job, user, score_date)
@@ -52,7 +52,7 @@ def run(job: Job, *, user: str, score_date: date) -> Summary:
             if len(specs) != 1:
                 raise InputError(f"table folds, version {version}: {len(specs)} folds of that user as of {score_date}")
             require_spec(load_card(model.folder), specs[0])
-            # One reason at least is asked for: a stored score without any must be replayed without any.
+            # Ask for at least one reason: a score stored without reasons must be replayed without reasons.
             wanted = max(len(stored["reasons"]), 1)
             (replayed,) = score_folds(folds, ModelFiles.read(model.folder), 1, wanted).collect()
         _show(stored, replayed)
@@ -70,7 +70,7 @@ def run(job: Job, *, user: str, score_date: date) -> Summary:
 
 
 def _stored(job: Job, user: str, score_date: date) -> Row:
-    """The score as it stands in the table. The user is not named in messages, which may be kept in logs."""
+    """Return the stored score. Messages do not name the user, because they may be kept in logs."""
     scores = job.warehouse.read(SCORES)
     found = scores.where((F.col("score_date") == F.lit(score_date)) & (F.col("user_id") == F.lit(user))).collect()
     if len(found) != 1:
@@ -81,12 +81,12 @@ def _stored(job: Job, user: str, score_date: date) -> Row:
 
 
 def _differences(stored: Row, replayed: Row) -> list[str]:
-    """In what the replay is not the stored score."""
+    """Return the differences between the replay and the stored score, as texts."""
     found = []
     if not math.isclose(stored["probability"], replayed["probability"], rel_tol=0, abs_tol=PROBABILITY_TOLERANCE):
         found.append(f"probability {stored['probability']} was stored, {replayed['probability']} replayed")
     before, after = _contributions(stored), _contributions(replayed)
-    # Of two reasons as strong as each other, noise decides which is named last.
+    # If two reasons are equally strong, noise decides which is listed last.
     weakest = min(map(abs, before.values()), default=0.0)
     for merchant, contribution in sorted({**after, **before}.items()):
         one, other = before.get(merchant), after.get(merchant)
@@ -97,7 +97,7 @@ def _differences(stored: Row, replayed: Row) -> list[str]:
 
 
 def _contributions(scored: Row) -> dict[str, float]:
-    """By merchant_id."""
+    """Return the contributions by merchant_id."""
     return {reason["merchant_id"]: reason["contribution"] for reason in scored["reasons"]}
 
 
@@ -118,7 +118,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,7 +1,7 @@
-"""Writes the report of one night: a self-contained HTML page under storage.root/reports.
+"""Write the report of one night: a self-contained HTML page under storage.root/reports.
 
-What monitor_scores found beyond its thresholds; the night's scores, bands, reasons and data; drift and quality over the
-last nights; the table versions behind all that, and the champion's quality.
+It shows what monitor_scores found beyond its thresholds; the night's scores, bands, reasons and data; drift and quality
+over the last nights; the table versions behind all that, and the champion's quality.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from lbsf.schemas import (
     TableSchema,
 )
 
-# Read where they are there: a night without them has a report too.
+# Read only if they exist: a night without them has a report too.
 OPTIONAL = (PAYMENTS, PAYMENTS_QUARANTINE, FOLD_LOSS, SCORE_MONITORING, BAND_MIGRATION)
 
 
 def run(job: Job, *, as_of: date, best_auc: float | None = None) -> Summary:
-    """Writes `storage.root`/reports/<as_of>.html, replacing an older one.
+    """Write `storage.root`/reports/<as_of>.html, replacing an older one.
 
     Args:
         job: configuration, session, tables and models.
         as_of: the scored night.
-        best_auc: the highest AUC that anyone could reach, shown beside the champion's.
+        best_auc: the highest possible AUC, shown beside the champion's.
 
     Returns:
         Summary with the page's path in details["report"].
@@ -80,7 +80,7 @@ def _watched(job: Job, as_of: date, versions: dict[str, int]) -> Watched | None:
 
 
 def _write(path: Path, page: str) -> Path:
-    """Writes beside the page and renames: a reader sees the old page or the new one, whole."""
+    """Write to another file and rename it, so that a reader sees either the whole old page or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".html.unfinished")
     unfinished.write_text(page, encoding="utf-8")
@@ -96,7 +96,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

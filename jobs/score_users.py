@@ -1,6 +1,6 @@
-"""Scores the users of one day's folds with the champion model: probability, band, reasons.
+"""Score the users of one day's folds with the champion model: probability, band, reasons.
 
-Replaces that day's scores alone, so it may be run again at any time.
+Replaces only that day's scores, so it can be run again at any time.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from lbsf.session import ARROW_ROWS, settings_of
 
 
 def run(job: Job, *, as_of: date) -> Summary:
-    """Scores every user who has a fold of `as_of`.
+    """Score every user who has a fold of `as_of`.
 
     Args:
         job: configuration, session, tables and models.
         as_of: day of the folds.
 
     Raises:
-        InputError: there is no champion, there are no folds of that day, or the champion reads others.
+        InputError: there is no champion, there are no folds of that day, or the champion reads folds of another spec.
     """
     from lbsf.tracking import CHAMPION
 
@@ -43,9 +43,9 @@ def run(job: Job, *, as_of: date) -> Summary:
         files = ModelFiles.read(champion.folder)
         since = _night_before(job, as_of)
         earlier = None if since is None else warehouse.read(SCORES).where(F.col("score_date") == F.lit(since))
-        # Spark's own 10,000 folds at a time would be gigabytes.
+        # Spark's default of 10,000 folds at a time would take gigabytes.
         with settings_of(job.spark, {ARROW_ROWS: str(scoring.batch_users)}):
-            # The ranks read the scores twice, and the network is far dearer than the disk.
+            # Persisted because the ranks read the scores twice, and the network costs far more than the disk.
             raw = score_folds(folds, files, scoring.batch_users, scoring.reasons, since).persist()
             changed = with_change(raw, earlier, since, champion.version)
             scores = with_rank(changed, scoring.bands).select(
@@ -73,7 +73,7 @@ def run(job: Job, *, as_of: date) -> Summary:
 
 
 def _check_folds(folds: DataFrame, as_of: date, card: ModelCard) -> int:
-    """Users of the night, once it is known that the model reads their folds."""
+    """Return the number of users of the night; refuse folds that the model does not read."""
     specs = {row["fold_spec"]: int(row["count"]) for row in folds.groupBy("fold_spec").count().collect()}
     if not specs:
         raise InputError(f"--as-of {as_of}: table folds has none of that day: fold the payments as of {as_of} first")
@@ -83,7 +83,7 @@ def _check_folds(folds: DataFrame, as_of: date, card: ModelCard) -> int:
 
 
 def _night_before(job: Job, as_of: date) -> date | None:
-    """The last night before `as_of` that has scores."""
+    """Return the last night before `as_of` that has scores, None if there is none."""
     if not job.warehouse.exists(SCORES):
         return None
     earlier = job.warehouse.read(SCORES).where(F.col("score_date") < F.lit(as_of))
@@ -92,7 +92,7 @@ def _night_before(job: Job, as_of: date) -> date | None:
 
 
 def _counts(scores: DataFrame) -> dict[str, int]:
-    """Users by band."""
+    """Return the number of users by band."""
     return {row["band"]: int(row["count"]) for row in scores.groupBy("band").count().collect()}
 
 
@@ -101,7 +101,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

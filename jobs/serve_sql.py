@@ -1,9 +1,9 @@
-"""Serves the tables and the analysts' views to SQL tools: Spark's HiveServer2-compatible server (JDBC, ODBC).
+"""Serve the tables and the analysts' views to SQL tools with Spark's HiveServer2-compatible server (JDBC, ODBC).
 
-Runs until Ctrl-C or SIGTERM. All stands in the database `lbsf`, as views. Clients can query them, and nothing else:
+Runs until Ctrl-C or SIGTERM. All tables and views are views in the database `lbsf`. Clients can only query them:
 statements that create, change or drop something, that read other files or that run code are refused. There is no
-authentication, so it listens on this machine alone; --allow-remote lets --host name another address, which is meant for
-a network that something else guards. On Databricks use a SQL warehouse instead.
+authentication, so it listens on this machine only. --allow-remote lets --host name another address; use it only in a
+network that is protected by other means. On Databricks use a SQL warehouse instead.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from lbsf.errors import ConfigurationError, InputError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Clients' sessions hold dates in another Java class than Delta's shortcut for max(score_date) expects.
+# Clients' sessions hold dates in a different Java class than Delta's shortcut for max(score_date) expects.
 SETTINGS = {"spark.databricks.delta.optimizeMetadataQuery.enabled": "false"}
 
 
 def run(job: Job, *, host: str, port: int, allow_remote: bool, views: Path) -> None:
-    """Serves until the process is told to end.
+    """Serve until the process is told to end.
 
     Args:
-        job: configuration, session, tables. storage.database is passed over.
+        job: configuration, session, tables. storage.database is ignored.
         host: address to listen on.
         port: TCP port.
         allow_remote: whether `host` may be an address that other machines reach.
-        views: folder of the views' files.
+        views: folder of the view files.
 
     Raises:
-        ConfigurationError: `host` is no loopback address, and `allow_remote` is false.
+        ConfigurationError: `host` is not a loopback address, and `allow_remote` is false.
         InputError: the address cannot be listened on, or there are no tables.
     """
     _check_address(host, port, allow_remote)
@@ -58,7 +58,7 @@ def run(job: Job, *, host: str, port: int, allow_remote: bool, views: Path) -> N
     warehouse = Warehouse(spark, job.config.storage.model_copy(update={"database": None}))
     version = warehouse.version(SCORES)
     ended = threading.Event()
-    # Only now: a new Spark session takes Ctrl-C for itself.
+    # Set only now, because a new Spark session takes over the Ctrl-C handler.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     left_out = publish(warehouse, load_views(views))
@@ -68,7 +68,7 @@ def run(job: Job, *, host: str, port: int, allow_remote: bool, views: Path) -> N
     with _server(spark, host, port):
         print(f"  scores version {version}; each query reads the newest", flush=True)
         print(f"ready: jdbc:hive2://{host}:{port}/{LOCAL_DATABASE}", flush=True)
-        # Spark's process is this one's child: without it there is nothing left to serve.
+        # Spark's process is a child of this one; without it there is nothing left to serve.
         java = spark.sparkContext._gateway.proc  # type: ignore[union-attr]
         while not ended.wait(timeout=1):
             if java.poll() is not None:
@@ -96,7 +96,7 @@ def _check_address(host: str, port: int, allow_remote: bool) -> None:
 
 @contextmanager
 def _server(spark: SparkSession, host: str, port: int) -> Iterator[None]:
-    """Spark's server over this session; each client gets a session of its own with the same catalog."""
+    """Run Spark's server over this session; each client gets its own session with the same catalog."""
     with tempfile.TemporaryDirectory(prefix="lbsf-sql-") as folder:
         settings = {"hive.server2.thrift.bind.host": host, "hive.server2.thrift.port": str(port)}
         for name in (
@@ -109,7 +109,7 @@ def _server(spark: SparkSession, host: str, port: int) -> Iterator[None]:
             settings[name] = str(Path(folder) / name)
         for name, value in settings.items():
             spark.conf.set(name, value)
-        # Clients are told their own errors; a log would keep their statements, which may name users.
+        # Clients receive their own errors; a log would keep their statements, which may name users.
         log = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
         for name in ("org.apache.spark.sql.hive.thriftserver", "org.apache.hive", "org.apache.thrift"):
             log.core.config.Configurator.setLevel(name, log.Level.OFF)
@@ -129,7 +129,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see run_main."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,9 +1,9 @@
-"""Trains LBSF on the examples table: Horovod ranks fed by Petastorm, everything on one MLflow run.
+"""Train LBSF on the examples table with Horovod ranks fed by Petastorm; log everything to one MLflow run.
 
 The model of the best validation epoch is registered with the alias `challenger`. A LightGBM on plain
-aggregates of the same folds is trained first: it is the figure to beat, and the network learns from it as well
-as from the labels (`training.teacher_share`). A run that was ended before the registration goes on from its
-last checkpoint when the same command is given again.
+aggregates of the same folds is trained first: it is the baseline to beat, and the network learns from it as well
+as from the labels (`training.teacher_share`). If a run ended before the registration, the same command resumes
+it from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """The pretrained weights that a training starts from: their folder, its SHA-256, and the run that made them."""
+    """The pretrained weights that training starts from: their folder, its SHA-256, and the run that made them."""
 
     folder: str
     sha256: str
@@ -46,14 +46,14 @@ class Start(NamedTuple):
 
 
 def run(job: Job, *, fresh: bool = False) -> Summary:
-    """Trains, evaluates, registers the challenger.
+    """Train, evaluate and register the challenger.
 
     Args:
         job: the examples and the settings.
-        fresh: begin anew where an unfinished training of the same plan was left behind.
+        fresh: start over even if an unfinished training of the same plan exists.
 
     Returns:
-        Summary with rows_in examples and details of the held-out split.
+        Summary; rows_in is the number of examples, details describes the held-out split.
     """
     from lbsf.baselines.boosting import probabilities_by_split
     from lbsf.loading.petastorm_reader import require_row_groups
@@ -62,16 +62,16 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
     from lbsf.training.teacher import with_teacher
 
     with job.step("train_model") as summary:
-        # A store that cannot be reached is found out here, before hours of training.
+        # Opened first, so that an unreachable store fails before hours of training.
         tracker = job.tracker
         version = job.warehouse.version(EXAMPLES)
         splits = _splits(job.warehouse.readable_files(EXAMPLES, version))
-        # Found out here, before any rank is started.
+        # Checked before any rank is started.
         training = job.config.training
         require_row_groups(splits["train"][0], training.elastic.max_ranks if training.elastic else training.ranks)
         example = _example(job, version)
         start = _pretrained(job) if training.pretrained else None
-        # Named by the plan, so that the same command finds what an earlier one could not finish.
+        # Named after the plan, so that the same command finds an unfinished run.
         plan = TrainingPlan.in_folder(
             job.root / "training",
             model=job.config.model,
@@ -113,9 +113,9 @@ def run(job: Job, *, fresh: bool = False) -> Summary:
 
 @contextmanager
 def _tracked(job: Job, plan: TrainingPlan, folder: RunFolder) -> Iterator[tuple[Run, bool]]:
-    """The training's MLflow run and whether it is new, or the one that an unfinished training began.
+    """Yield the training's MLflow run and whether it is new; resume the run of an unfinished training.
 
-    Runs of this plan that a kill left before their id was noted are ended: nothing of them is gone on with.
+    Runs of this plan that were killed before their id was noted are ended and not resumed.
     """
     if folder.run_id is not None:
         with job.tracker.resume(folder.run_id, plan.key) as tracked:
@@ -126,7 +126,7 @@ def _tracked(job: Job, plan: TrainingPlan, folder: RunFolder) -> Iterator[tuple[
 
 
 def _splits(files: list[DataFile]) -> dict[str, tuple[tuple[str, ...], int]]:
-    """Files and users of each split; train and validation must be there, and both classes in each."""
+    """Return the files and the number of users of each split; require train, validation and both classes in each."""
     of_split: dict[str, list[DataFile]] = {}
     for file in files:
         if file.rows:
@@ -159,7 +159,7 @@ def _pretrained(job: Job) -> Start:
 
 
 def _thin_file(paths: Sequence[str], scoring: ScoringConfig) -> ThinFile:
-    """What the model will say of users with too little history, from the training labels."""
+    """Return the model's output for users with too little history, from the training labels."""
 
     from lbsf.training.thin_files import thin_file_of
 
@@ -170,7 +170,7 @@ def _thin_file(paths: Sequence[str], scoring: ScoringConfig) -> ThinFile:
 
 
 def _example(job: Job, version: int) -> pd.DataFrame:
-    """A few folds in the form of the model's signature, without the users they belong to."""
+    """Return a few folds in the form of the model's signature, without their users."""
     import pandas as pd
 
     from lbsf.folds.packed import LIST_COLUMNS
@@ -189,7 +189,7 @@ def _example(job: Job, version: int) -> pd.DataFrame:
 
 
 def _log_origin(job: Job, plan: TrainingPlan, examples_version: int, tracked: Run) -> None:
-    """Everything that makes the model: settings, table versions, rows, code, machine."""
+    """Log everything that determines the model: settings, table versions, rows, code, machine."""
     from lbsf.tracking.lineage import code_state, environment, public_configuration, split_hash
 
     machine = environment()
@@ -214,7 +214,10 @@ def _log_origin(job: Job, plan: TrainingPlan, examples_version: int, tracked: Ru
 
 
 def _evaluate(plan: TrainingPlan, baseline: dict[str, tuple[Floats, Floats]], tracked: Run) -> dict[str, float]:
-    """Metrics, tables and pictures of validation and the held-out splits, for LBSF as it scores and for LightGBM."""
+    """Log metrics, tables and figures of validation and the held-out splits, and return the metrics.
+
+    They describe LBSF as it scores, and LightGBM.
+    """
     from lbsf.evaluation.curves import performance_figures, segment_figure
     from lbsf.evaluation.metrics import calibration_measures, evaluate
     from lbsf.evaluation.segments import segment_metrics, segment_table, segment_users
@@ -249,7 +252,7 @@ def _evaluate(plan: TrainingPlan, baseline: dict[str, tuple[Floats, Floats]], tr
 
 
 def _save_reference(plan: TrainingPlan, tracked: Run) -> None:
-    """What inputs, and scores but for thin files, look like now: the nightly ones are held against it."""
+    """Save the distributions of inputs, and of scores without thin files, to compare later nights with."""
     from lbsf.evaluation.reference import REFERENCE, add, count, make_reference
     from lbsf.loading.petastorm_reader import every_user_once
     from lbsf.models.artifact import load_card
@@ -269,12 +272,12 @@ def _save_reference(plan: TrainingPlan, tracked: Run) -> None:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--fresh."""
+    """Add `--fresh`."""
     parser.add_argument("--fresh", action="store_true", help="begin anew, also where an unfinished run could go on")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 

@@ -1,6 +1,6 @@
-"""One Horovod rank of a training run; train_model.py starts these, no person needs to.
+"""Run one Horovod rank of a training run; train_model.py starts the ranks, no person needs to.
 
-Rank 0 prints one JSON object a line: `step` and `epoch` events, or an `error` that a person can mend.
+Rank 0 prints one JSON object per line: `step` and `epoch` events, or an `error` that a person can fix.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lbsf.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains this rank's share of a plan."""
+    """Train this rank's share of a plan and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", required=True, type=Path, help="training plan that train_model.py wrote")
     arguments = parser.parse_args(argv)

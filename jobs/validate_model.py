@@ -1,7 +1,7 @@
-"""Validates the challenger on rows that no model was trained on, beside the champion where there is one.
+"""Validate the challenger on rows that no model was trained on, beside the champion if there is one.
 
-The verdict stands on the challenger's registry version, where promote_model.py acts on it; its rules, tables
-and pictures on the challenger's run. docs/tracking.md tells how the gate decides.
+The verdict is stored on the challenger's registry version, where promote_model.py reads it; its rules, tables
+and figures are stored on the challenger's run. docs/tracking.md describes how the gate decides.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 def run(job: Job) -> Summary:
-    """Scores the out-of-time test (the hash test where there is none) with both models and judges.
+    """Score the out-of-time test (the hash test if there is none) with both models and judge the challenger.
 
     Raises:
-        InputError: there is no challenger, it reads other folds than the examples are, or it has no
-            reference.json; there are no held-out rows, or they are of one class only.
+        InputError: there is no challenger, it reads folds of another spec than the examples, or it has no
+            reference.json; there are no held-out rows, or they have one class only.
     """
     from lbsf.evaluation.gate import compare
     from lbsf.loading.petastorm_reader import every_user_once
@@ -50,7 +50,7 @@ def run(job: Job) -> Summary:
         verdict = compare(evidence, job.config.promotion, job.config.training.seed)
         _log(verdict, evidence, split, Run(challenger.run_id))
         passed = "passed" if verdict.passed else "refused"
-        # An earlier verdict goes first and this one comes last: a kill in between leaves none, never half of each.
+        # Clear the earlier verdict first and write the new one last: a kill in between leaves none, never half of each.
         job.tracker.tag(challenger, {"validation": None, "override": None})
         job.tracker.tag(
             challenger,
@@ -75,7 +75,7 @@ def run(job: Job) -> Summary:
 
 
 def _held_out(files: list[DataFile]) -> tuple[str, list[DataFile]]:
-    """The split that judges, and its files."""
+    """Return the split that the models are judged on, and its files."""
     for split in ("out_of_time", "test"):
         found = [file for file in files if file.partition["split"] == split and file.rows]
         if found:
@@ -87,7 +87,7 @@ def _held_out(files: list[DataFile]) -> tuple[str, list[DataFile]]:
 
 
 def _evidence(job: Job, challenger: RegisteredModel, rows: list[PackedFolds], spec: str) -> Evidence:
-    """What both models would say of the same users, and what is known of these."""
+    """Return the scores of both models for the same users, and the facts about these users."""
     from lbsf.evaluation.gate import Evidence
     from lbsf.evaluation.reference import Reference
     from lbsf.evaluation.segments import FACTS, describe, segment_users
@@ -115,10 +115,10 @@ def _evidence(job: Job, challenger: RegisteredModel, rows: list[PackedFolds], sp
 
 
 def _champion_scores(job: Job, rows: list[PackedFolds], spec: str) -> tuple[Floats | None, str | None]:
-    """The champion's probabilities of the users, or why it cannot score them; neither without a champion.
+    """Return the champion's probabilities, or why it cannot score the users; neither without a champion.
 
-    Its successor could never be judged if a champion of other folds, or a damaged one, were an error; so a person has
-    to overrule.
+    A champion of other folds, or a damaged one, raises no error: its successor could never be judged then. Instead, a
+    person has to overrule.
     """
     from lbsf.models.artifact import load_model
     from lbsf.models.predict import predict_scores
@@ -139,7 +139,7 @@ def _champion_scores(job: Job, rows: list[PackedFolds], spec: str) -> tuple[Floa
 
 
 def _log(verdict: Verdict, evidence: Evidence, split: str, tracked: Run) -> None:
-    """The verdict, its tables and pictures; those of an earlier validation are replaced."""
+    """Log the verdict, its tables and figures; they replace those of an earlier validation."""
     from lbsf.evaluation.curves import performance_figures, segment_figure
 
     tracked.metrics({f"gate.{name}": value for name, value in verdict.metrics.items()})
@@ -156,11 +156,11 @@ def _log(verdict: Verdict, evidence: Evidence, split: str, tracked: Run) -> None
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
+    """Add no arguments: the job has none of its own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point."""
+    """Run the job from the command line and return its exit code; see run_main."""
     return run_main(_add_arguments, run, argv)
 
 
