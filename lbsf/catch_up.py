@@ -1,4 +1,4 @@
-"""Which nights and which steps of them are still to be done. Pure: jobs/nightly.py reads the record and does them."""
+"""Finds the nights and steps that remain to be done. No I/O: jobs/nightly.py reads the record and runs the steps."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 STARTED, DONE, FINDING, FAILED = "started", "done", "finding", "failed"
-# Outcomes of a step whose work is done.
+# Outcomes of a completed step.
 ENDED_WELL = (DONE, FINDING)
 
 
 def remaining_steps(steps: Sequence[str], outcomes: Mapping[str, str]) -> list[str]:
-    """The steps of one night from the first that did not end well on.
+    """Return the steps of one night from the first incomplete one on.
 
-    Later ones are done again, whatever they were, for they read what the earlier ones write.
+    All later steps are repeated, even completed ones, because they read what the earlier steps write.
 
     Args:
-        steps: all, in their order.
-        outcomes: step -> its last outcome, of the steps that were ever begun.
+        steps: all steps, in order.
+        outcomes: step -> its last outcome; only steps that were ever started.
 
     >>> remaining_steps(["fold", "score", "report"], {"fold": "done", "score": "failed", "report": "done"})
     ['score', 'report']
@@ -29,17 +29,17 @@ def remaining_steps(steps: Sequence[str], outcomes: Mapping[str, str]) -> list[s
 
 
 def missing_nights(outcomes: Mapping[date, bool], as_of: date, most: int) -> tuple[list[date], list[date]]:
-    """The nights that are due when `as_of` is asked for: those missed since the last finished one, then itself.
+    """Return the nights to run for a requested night: those missed since the last completed one, then `as_of`.
 
-    Where no night was ever finished, the first that was begun is the first that was missed.
+    If no night was ever completed, the first one that was started is the first missed one.
 
     Args:
-        outcomes: every night that was begun -> whether every step of it ended well.
-        as_of: the night that is asked for.
-        most: how many missed nights before `as_of` are caught up, the latest.
+        outcomes: every night that was started -> whether all its steps were completed.
+        as_of: the requested night.
+        most: the largest number of missed nights before `as_of` to run; the latest are chosen.
 
     Returns:
-        The nights to do, rising, `as_of` last; those that are missed and left out.
+        The nights to run, in ascending order, ending with `as_of`; and the missed nights that are left out.
 
     >>> days = [date(2025, 8, number) for number in range(1, 9)]
     >>> due, left_out = missing_nights({days[0]: True, days[2]: False}, days[4], most=2)

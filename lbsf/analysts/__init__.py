@@ -1,4 +1,4 @@
-"""For analysts: views over the tables, and queries with their answers."""
+"""Views over the tables for analysts, and queries with their answers."""
 
 from lbsf.analysts.answers import Answer, answer, as_markdown, describe, with_part
 from lbsf.analysts.views import View, load_views, publish

@@ -1,7 +1,7 @@
-"""Sessions that only read: a check of each analysed statement, for clients of the SQL server.
+"""Read-only sessions for clients of the SQL server: every analysed statement is checked.
 
-Spark has no permissions of its own. It does let extensions check every statement after its analysis, when all names,
-views and files in it are known, and before anything is done. This check is a Python object that Spark calls.
+Spark has no permissions of its own, but extensions can check every statement after its analysis. All names, views and
+files are then resolved, and nothing has been executed. This check is a Python object that Spark calls.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
 _CATALYST = "org.apache.spark.sql.catalyst.plans.logical"
-# Statements without rows that change nothing but the client's own session.
+# Statements that read no table rows and change at most the client's own session.
 _READING = ("Show", "Describe", "Explain")
 _OF_THE_SESSION = ("SetCommand", "ResetCommand", "SetCatalogAndNamespace", "SetCatalogCommand", "SetNamespaceCommand")
-# Rows that come from no file: literals, ranges, results of the statements above, and Delta's own reading of its log.
+# Leaf nodes that read no files: literals, ranges, results of the statements above, and Delta's reads of its own log.
 _WITHOUT_FILES = (
     "OneRowRelation",
     "LocalRelation",
@@ -29,29 +29,29 @@ _WITHOUT_FILES = (
     "LogicalRDD",
     "ExternalRDD",
 )
-# Functions that call any Java method.
+# Functions that can call any Java method.
 _CALLING_JAVA = ("reflect", "java_method")
 
 
 def let_new_sessions_only_read(spark: SparkSession, folders: Sequence[str]) -> None:
-    """Refuses, in sessions that are made from this one from now on, whatever is not a query of the given tables.
+    """Restrict new sessions created from this one to queries of the given tables.
 
-    Refused are statements that create, change or drop anything, add files or jars, or run a script; queries that read
-    a file outside `folders`, by whatever name; and functions that call Java. Sessions that exist stay as they are.
+    They refuse statements that create, change or drop anything, add files or jars, or run a script; queries that read a
+    file outside `folders`, by any name; and functions that call Java. Existing sessions do not change.
 
     Args:
-        spark: the session that new ones are made from.
+        spark: the session from which new sessions are created.
         folders: local folders of the tables that may be read.
     """
     gateway: Any = spark.sparkContext._gateway
-    # A refusal is then a Java exception with our text; else it would carry a Python traceback to the client.
+    # With this, a client gets a Java exception with this module's message instead of a Python traceback.
     gateway.callback_server_parameters.propagate_java_exceptions = True
     gateway.python_parameters.propagate_java_exceptions = True
     ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
-    # py4j logs each exception that a callback raises: a refusal is the client's to hear, and may name users.
+    # py4j logs each exception that a callback raises, but a refusal may name users, so only the client gets it.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     java: Any = spark._jvm
-    # How py4j names a Scala object.
+    # py4j's syntax for a Scala object.
     registry = getattr(getattr(java.org.apache.spark.sql.catalyst.analysis, "FunctionRegistry$"), "MODULE$").builtin()
     for name in _CALLING_JAVA:
         registry.dropFunction(java.org.apache.spark.sql.catalyst.FunctionIdentifier(name))
@@ -60,17 +60,17 @@ def let_new_sessions_only_read(spark: SparkSession, folders: Sequence[str]) -> N
 
 
 class _Check:
-    """Spark's check rule: called with each analysed plan."""
+    """A check rule that Spark calls with each analysed plan."""
 
     def __init__(self, gateway: Any, folders: Sequence[str]):
         self._gateway = gateway
         self._folders = [Path(folder).resolve() for folder in folders]
 
     def apply(self, plan: Any) -> None:
-        """Raises in Java where the plan does more than read the tables."""
+        """Throw a Java exception if the plan does more than read the tables."""
         kind = str(plan.getClass().getSimpleName())
         if kind.startswith(_READING) or kind in _OF_THE_SESSION:
-            # What EXPLAIN explains is checked when it is analysed.
+            # The statement inside EXPLAIN is checked when it is analysed.
             return
         for node in _nodes(plan):
             if reason := self._refusal(node):
@@ -100,23 +100,23 @@ class _Check:
         return None
 
     class Java:
-        """What py4j asks for."""
+        """The Java interface, as py4j requires it."""
 
         implements = ("scala.Function1",)
 
 
 class _ForEachSession:
-    """Spark's builder of check rules: called with each new session."""
+    """A builder of check rules that Spark calls with each new session."""
 
     def __init__(self, check: _Check):
         self._check = check
 
     def apply(self, session: Any) -> _Check:
-        """The check, the same for all sessions."""
+        """Return the check, the same for all sessions."""
         return self._check
 
     class Java:
-        """What py4j asks for."""
+        """The Java interface, as py4j requires it."""
 
         implements = ("scala.Function1",)
 

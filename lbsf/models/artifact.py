@@ -26,17 +26,17 @@ CARD = "card.json"
 
 
 def thin_files(payments: Ints, merchants: Ints, least_payments: int, least_merchants: int) -> npt.NDArray[np.bool_]:
-    """Which users, (n,) of so many payments and merchants each, have fewer of either than the least; (n,)."""
+    """Return the mask (n,) of users with fewer payments or merchants, (n,) each, than the minimum."""
     thin: npt.NDArray[np.bool_] = (payments < least_payments) | (merchants < least_merchants)
     return thin
 
 
 class ThinFile(BaseModel):
-    """Users of whom too little is known for the network to say anything, and what is said of them instead.
+    """Thin files, users with too little history for the network, and the probability that they get instead.
 
     Attributes:
         payments, merchants: a user with fewer of either is a thin file.
-        probability: of default, of each of them.
+        probability: probability of default of every thin file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -46,20 +46,20 @@ class ThinFile(BaseModel):
     probability: Annotated[float, Field(gt=0, lt=1)]
 
     def covers(self, payments: Ints, merchants: Ints) -> npt.NDArray[np.bool_]:
-        """Which users, (n,) of so many payments and merchants each, are thin files; (n,)."""
+        """Return the mask (n,) of thin files, given the users' payments and merchants, (n,) each."""
         return thin_files(payments, merchants, self.payments, self.merchants)
 
 
 class ModelCard(BaseModel):
-    """What is needed to rebuild the network and read its output.
+    """The settings needed to rebuild the network and calibrate its output.
 
     Attributes:
-        model: the network's sizes.
-        fold: the folds that it reads; `fold.spec` must equal the folds' fold_spec.
-        slope, intercept: calibration, probability = sigmoid(slope * logit + intercept); a slope that is not positive
-            would turn the ranking round.
-        thin_file: who is not scored by the network; None until the training's end, and of weights that no
-            label has seen.
+        model: sizes of the network.
+        fold: settings of the folds that it reads; `fold.spec` must equal the folds' fold_spec.
+        slope, intercept: calibration, probability = sigmoid(slope * logit + intercept); the slope must be positive to
+            keep the ranking.
+        thin_file: users that the network does not score, and their probability; None before the end of training, and
+            for pretrained weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
@@ -71,7 +71,7 @@ class ModelCard(BaseModel):
     thin_file: ThinFile | None = None
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities of logits, same shape, float64.
+        """Return the calibrated probabilities of logits, float64 of the same shape.
 
         Raises:
             InputError: a logit is not a finite number.
@@ -83,7 +83,7 @@ class ModelCard(BaseModel):
 
 
 def save_model(folder: Path, model: LBSF, card: ModelCard) -> None:
-    """Writes the model into `folder`, which is made where it is missing.
+    """Write the model into `folder`, which is created if it is missing.
 
     Raises:
         InputError: a weight is not a finite number.
@@ -96,7 +96,7 @@ def save_model(folder: Path, model: LBSF, card: ModelCard) -> None:
 
 
 def load_card(folder: Path) -> ModelCard:
-    """Reads the card. Raises InputError where it is missing or of another version."""
+    """Read the card. Raises InputError if it is missing or of another version."""
     try:
         return ModelCard.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
@@ -104,11 +104,11 @@ def load_card(folder: Path) -> ModelCard:
 
 
 def load_model(folder: Path) -> tuple[LBSF, ModelCard]:
-    """Rebuilds the network in evaluation mode.
+    """Load the network, in evaluation mode, and its card.
 
     Raises:
-        InputError: a file is missing, the weights are of another architecture than the card says, or a weight
-            is not a finite number.
+        InputError: a file is missing, the weights do not fit the card's architecture, or a weight is not a finite
+            number.
     """
     card = load_card(folder)
     model = LBSF(card.model, card.fold)
@@ -122,7 +122,7 @@ def load_model(folder: Path) -> tuple[LBSF, ModelCard]:
 
 
 def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raises InputError, which begins with `where`, unless every number of the tensors is finite."""
+    """Raise InputError, beginning with `where`, unless all numbers of the tensors are finite."""
     for name, tensor in tensors.items():
         odd = int((~torch.isfinite(tensor)).sum())
         if odd:
@@ -130,12 +130,12 @@ def require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def files_digest(folder: Path) -> str:
-    """SHA-256 over a saved model's files: the name, length and bytes of each, in order of their names.
+    """Return the SHA-256 of a saved model's files: the name, length and bytes of each, in order of name.
 
-    It binds weights, card and whatever else lies in the folder to a registered version or a run.
+    It binds the weights, the card and any other file in the folder to a registered version or a run.
 
     Raises:
-        InputError: there are no weights or no card, or a file cannot be read.
+        InputError: the weights or the card are missing, or a file cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -152,12 +152,12 @@ def files_digest(folder: Path) -> str:
 
 
 def require_digest(folder: Path, recorded: str | None, what: str) -> None:
-    """Raises InputError unless a saved model's files are those whose SHA-256 was recorded.
+    """Raise InputError unless the SHA-256 of a saved model's files equals the recorded one.
 
     Args:
-        folder: the saved model.
-        recorded: files_digest of it as it was recorded; None: none was, as by releases that recorded none.
-        what: names the model in the message, as `model lbsf version 3`.
+        folder: folder of the saved model.
+        recorded: the recorded `files_digest`; None: none was recorded, as in earlier releases.
+        what: name of the model in the message, such as `model lbsf version 3`.
     """
     if recorded is None:
         raise InputError(
@@ -172,7 +172,7 @@ def require_digest(folder: Path, recorded: str | None, what: str) -> None:
 
 
 def require_spec(card: ModelCard, fold_spec: str) -> None:
-    """Raises InputError unless the folds are of the spec that the model reads."""
+    """Raise InputError unless the folds have the spec that the model reads."""
     if card.fold.spec != fold_spec:
         raise InputError(
             f"the model reads folds of spec {card.fold.spec}, these are {fold_spec}: "
@@ -181,7 +181,7 @@ def require_spec(card: ModelCard, fold_spec: str) -> None:
 
 
 def require_thin_file(card: ModelCard) -> ThinFile:
-    """What the card says of thin files. Raises InputError where it says nothing: no model to score users with."""
+    """Return the card's `thin_file`. Raises InputError if it has none: such a model cannot score users."""
     if card.thin_file is None:
         raise InputError("the model's card says nothing of thin files: train the model again, with train_model")
     return card.thin_file

@@ -1,4 +1,4 @@
-"""What a user's score is: one function decides it, whoever asks."""
+"""Scores of users. All callers compute them with the same function."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lbsf.models.artifact import ModelCard, require_thin_file
 from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 
-# Probabilities are kept to this many decimals. Ranks over the night then need at most 10^6 counts,
-# and float noise between two runs is not seen.
+# Probabilities are rounded to this many decimals. Ranking all users of a night then needs at most 10^6 counts,
+# and floating-point noise between two runs disappears.
 PROBABILITY_DECIMALS = 6
 
 Floats = npt.NDArray[np.float64]
@@ -26,8 +26,8 @@ class Scores(NamedTuple):
     """Scores of n users.
 
     Attributes:
-        probability: (n,) float64 of default, with PROBABILITY_DECIMALS decimals; of a thin file the card's.
-        thin_file: (n,) bool, users of whom too little is known for the network.
+        probability: (n,) float64, of default, with PROBABILITY_DECIMALS decimals; for thin files, the card's value.
+        thin_file: (n,) bool, users with too little history for the network.
     """
 
     probability: Floats
@@ -35,17 +35,17 @@ class Scores(NamedTuple):
 
 
 def decide_scores(card: ModelCard, probability: Floats, payments: Ints, merchants: Ints) -> Scores:
-    """The scores that users get, from the network's calibrated probabilities.
+    """Return the users' scores, given the network's calibrated probabilities.
 
     The scoring job, the MLflow model, the replay, the gate and the metrics of a training all call this.
 
     Args:
         card: the model's card.
         probability: (n,) `card.probability` of the network's logits.
-        payments, merchants: (n,) that each user's fold holds.
+        payments, merchants: (n,) in each user's fold.
 
     Raises:
-        InputError: the card says nothing of thin files.
+        InputError: the card has no `thin_file`.
     """
     thin_file = require_thin_file(card)
     thin = thin_file.covers(payments, merchants)
@@ -53,20 +53,20 @@ def decide_scores(card: ModelCard, probability: Floats, payments: Ints, merchant
 
 
 def scores_of(card: ModelCard, logits: Tensor, packed: PackedFolds) -> Scores:
-    """The scores of the n users of a batch whose logits, (n,), are known; see decide_scores.
+    """Return the scores of a batch of n users, given their logits (n,); see `decide_scores`.
 
     Raises:
-        InputError: a logit is not a finite number, or the card says nothing of thin files.
+        InputError: a logit is not a finite number, or the card has no `thin_file`.
     """
     probability = card.probability(logits).numpy()
     return decide_scores(card, probability, packed.payments_of_users, packed.merchant_count)
 
 
 def predict_scores(model: LBSF, card: ModelCard, batches: Iterable[PackedFolds]) -> Scores:
-    """Scores of every user of the batches, in their order; see decide_scores.
+    """Return the scores of every user of the batches, in their order; see `decide_scores`.
 
     Raises:
-        InputError: a logit is not a finite number, or the card says nothing of thin files.
+        InputError: a logit is not a finite number, or the card has no `thin_file`.
     """
     model.eval()
     parts = [Scores(np.zeros(0), np.zeros(0, np.bool_))]

@@ -1,4 +1,4 @@
-"""Delta tables: the only place that reads or writes them."""
+"""Delta tables. Only this package reads or writes them."""
 
 from lbsf.tables.faults import explain
 from lbsf.tables.fold_inputs import paid_days

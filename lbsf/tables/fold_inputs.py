@@ -1,4 +1,4 @@
-"""What a fold reads: the payments' files by bucket, and the stored night that it goes on from."""
+"""The inputs of a fold: the payment files by bucket, and the stored folds that an incremental fold starts from."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from lbsf.tables.fold_task import LastNight, PaymentFile
 from lbsf.tables.log import DataFile, changes
 from lbsf.tables.warehouse import Warehouse, local_path
 
-# With more changed users than this a full fold is cheaper than to look each of them up.
+# With more changed users than this, a full fold is cheaper than looking up each of them.
 MOST_CHANGED_USERS = 100_000
 
 
 class StoredNight(NamedTuple):
-    """The folds of one day as the table holds them."""
+    """The stored folds of one day."""
 
     as_of: date
-    payments_version: int  # of the payments that they hold
+    payments_version: int  # Delta version of payments that they were made from
     files: list[DataFile]
 
     def holds(self, as_of: date, payments_version: int) -> bool:
-        """Whether these are the folds of that day and of that version of payments."""
+        """Return whether these are the folds of that day, made from that version of payments."""
         return (self.as_of, self.payments_version) == (as_of, payments_version)
 
     def problem(self) -> str | None:
-        """What is wrong with one of the files; None: nothing that its size and its ends tell."""
+        """Return the first problem that `DataFile.problem` finds in one of the files; None: none."""
         return next((found for file in self.files if (found := file.problem())), None)
 
 
 def stored_night(stored: Sequence[DataFile], as_of: date, config: FoldConfig) -> StoredNight | None:
-    """The latest stored day, `as_of` or before, whose folds a fold of `as_of` may go on from."""
+    """Return the latest stored day, `as_of` or before, from which an incremental fold of `as_of` may start."""
     earliest = as_of - timedelta(days=config.window_days // 4)
     nights: dict[date, list[DataFile]] = defaultdict(list)
     for file in stored:
@@ -55,7 +55,10 @@ def stored_night(stored: Sequence[DataFile], as_of: date, config: FoldConfig) ->
 
 
 def nights_since(warehouse: Warehouse, night: StoredNight, until: int) -> dict[int, LastNight] | None:
-    """Of each bucket with folds of that night, these and what happened to its payments since; None: nobody knows."""
+    """Return, for each bucket with folds of that night, the folds and the changes to its payments since.
+
+    None: the changes are unknown, or too many.
+    """
     made_from = night.payments_version
     found = changes(local_path(warehouse.location(PAYMENTS)), made_from, until) if made_from <= until else None
     if found is None:
@@ -76,7 +79,7 @@ def nights_since(warehouse: Warehouse, night: StoredNight, until: int) -> dict[i
 
 
 def _changed_users(warehouse: Warehouse, versions: Sequence[int]) -> Mapping[int, set[str]] | None:
-    """Users by bucket whose payments these commits touched; None: too many, or Delta does not know."""
+    """Return the users, by bucket, whose payments these commits touched; None: too many, or Delta does not know."""
     users: dict[int, set[str]] = defaultdict(set)
     for version in versions:
         feed = warehouse.spark.read.format("delta").option("readChangeFeed", "true")
@@ -85,7 +88,7 @@ def _changed_users(warehouse: Warehouse, versions: Sequence[int]) -> Mapping[int
             touched = feed.load(warehouse.location(PAYMENTS)).select("user_bucket", "user_id").distinct()
             rows = touched.limit(MOST_CHANGED_USERS + 1).collect()
         except (AnalysisException, Py4JJavaError):
-            # The feed was off at that commit, or a file that it names is gone.
+            # The change data feed was off at that commit, or one of its files was removed.
             return None
         for row in rows:
             users[row["user_bucket"]].add(row["user_id"])
@@ -95,7 +98,7 @@ def _changed_users(warehouse: Warehouse, versions: Sequence[int]) -> Mapping[int
 
 
 def paid_days(files: Sequence[DataFile]) -> tuple[date, date]:
-    """First and last day with a payment, of the payments' files. Raises InputError where there is none."""
+    """Return the first and the last day with a payment. Raises InputError if there are no payments."""
     spans = [file for of_bucket in by_bucket(files).values() for file in of_bucket]
     if not spans:
         raise InputError("table payments is empty: ingest payments first")
@@ -103,7 +106,7 @@ def paid_days(files: Sequence[DataFile]) -> tuple[date, date]:
 
 
 def by_bucket(files: Sequence[DataFile]) -> dict[int, list[PaymentFile]]:
-    """The payments' files of each user bucket, those without a row left out."""
+    """Return the payment files of each user bucket, without empty files."""
     buckets: dict[int, list[PaymentFile]] = defaultdict(list)
     for file in files:
         if not file.rows:

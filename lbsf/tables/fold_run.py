@@ -1,7 +1,7 @@
-"""Folding files to files: Spark hands buckets to tasks, each reads and writes Parquet itself, one commit ends it.
+"""Folds payments into the folds table: one Spark task per bucket reads and writes Parquet, then one commit adds all.
 
-So no row passes through Spark: it is moved into its user's bucket once, at ingest. A run that dies leaves
-files that no commit names, which maintenance removes.
+No row passes through Spark: ingest has already moved each row into its user's bucket. A run that is killed leaves
+files that no commit names; maintenance removes them.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ UP_TO_DATE = "up to date"
 
 
 class FoldRun(NamedTuple):
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        way: `full`, with the reason where a file of earlier folds is damaged; `from DAY` (the folds that it went on
-            from); or UP_TO_DATE: nothing was done, and only users and folds_version are given.
-        users: folds of these days.
-        merchants: merchants kept in them.
-        payments: payments of the days' windows, each counted once.
+        way: `full`, with the reason if a file of earlier folds is damaged; `from DAY` for an incremental fold from the
+            folds of that day; or UP_TO_DATE: nothing was done, and only users and folds_version are given.
+        users: number of folds of these days.
+        merchants: number of merchants kept in them.
+        payments: number of payments in the days' windows, each counted once.
         in_windows: the sum over the windows, which may overlap.
-        payments_dropped: of these, dropped by the caps.
+        payments_dropped: of `in_windows`, the payments dropped by the caps.
         refolded: users of an incremental run who were folded from their payments.
         folds_version: Delta version of folds that holds the result.
     """
@@ -60,23 +60,23 @@ class FoldRun(NamedTuple):
 
 
 def stored_specs(files: Sequence[DataFile]) -> set[str]:
-    """The fold_spec of the folds in these files of the folds table."""
+    """Return every fold_spec in these files of the folds table."""
     found, unknown = set(), {}
     for file in files:
         low, high = file.low.get("fold_spec"), file.high.get("fold_spec")
         if low is not None and low == high:
             found.add(str(low))
         elif file.rows and file.problem() is None:
-            # Spark's statistics cut a text after 32 characters: it is read from one file a day, written at once.
+            # Spark's statistics truncate text to 32 characters. A day is written at once, so one file of it is read.
             unknown[file.partition["as_of"]] = file.path
     for path in unknown.values():
-        with suppress(InputError):  # Damaged: whoever reads its folds says so.
+        with suppress(InputError):  # A damaged file is reported by the job that reads its folds.
             found.add(spec_of(path))
     return found
 
 
 def spec_of(path: str) -> str:
-    """The fold_spec of a file's folds, of which there is at least one. Raises InputError where it cannot be read."""
+    """Return the fold_spec of a file with at least one fold. Raises InputError if the file cannot be read."""
     with reading(path):
         return str(open_parquet(path).read_row_group(0, columns=["fold_spec"])["fold_spec"][0])
 
@@ -84,21 +84,22 @@ def spec_of(path: str) -> str:
 def fold_files(
     warehouse: Warehouse, as_ofs: Sequence[date], config: FoldConfig, payments_version: int, *, full: bool = False
 ) -> FoldRun:
-    """Folds the payments as of some days and replaces these days in the folds table, in one transaction.
+    """Fold the payments as of some days and replace these days in the folds table, in one transaction.
 
-    One day goes on from the latest day before it, or from itself, where such folds are stored and what
-    happened to the payments since is known; else, and for several days, all payments of the windows are read, once.
+    A single day is folded incrementally from the stored folds of that day or the latest day before it, if there are
+    such folds and the changes to the payments since are known. Otherwise, and for several days, all payments of the
+    windows are read once.
 
     Args:
-        warehouse: tables; their storage must be reachable as files from every task.
-        as_ofs: distinct days, rising.
-        config: how to fold.
+        warehouse: tables; every task must be able to reach their storage as files.
+        as_ofs: distinct days in ascending order.
+        config: fold settings.
         payments_version: Delta version of payments.
-        full: do not go on from other folds.
+        full: True: never fold incrementally.
 
     Raises:
-        InputError: payments that no fold may hold or whose file is damaged, another fold at the same time, or a storage
-            that takes no more; nothing is written.
+        InputError: payments are invalid or their file is damaged, another fold ran at the same time, or the storage
+            is full; nothing is written.
     """
     root = local_path(warehouse.location(FOLDS))
     stored_version = warehouse.version(FOLDS) if warehouse.exists(FOLDS) else None
@@ -155,7 +156,7 @@ def _total(way: str, done: Sequence[FoldedDay], version: int) -> FoldRun:
 
 
 def _create(warehouse: Warehouse, root: str, tasks: Sequence[FoldTask]) -> int:
-    """Makes the folds table, once the tasks have folds for it; its version."""
+    """Create the folds table after the tasks have written its files; return its version."""
     try:
         create_table(root, FOLDS, warehouse.properties(FOLDS))
     except Exception:
@@ -171,7 +172,7 @@ def _tasks(
     payments_version: int,
     nights: Mapping[int, LastNight],
 ) -> list[FoldTask]:
-    """A task for each bucket with payments in a window, or with folds of last night; the largest first."""
+    """Return a task for each bucket with payments in a window or with folds to start from; the largest first."""
     payments = by_bucket(warehouse.data_files(PAYMENTS, payments_version))
     first, end = as_ofs[0] - timedelta(days=config.window_days), as_ofs[-1]
     inside = {
@@ -193,12 +194,12 @@ def _tasks(
         )
         for bucket in sorted({*(bucket for bucket, files in inside.items() if files), *nights})
     ]
-    # So that none is left to run alone at the end.
+    # A large task that starts last would run alone at the end.
     return sorted(tasks, key=lambda task: -sum(file.size for file in task.payments))
 
 
 def _run(warehouse: Warehouse, tasks: Sequence[FoldTask]) -> list[FoldedDay]:
-    """The tasks' results; where one of them fails, the files of all are removed again."""
+    """Run the tasks and return their results. If a task fails, remove the files of all tasks."""
     context = warehouse.spark.sparkContext
     try:
         results = context.parallelize(tasks, len(tasks)).map(_attempt).collect() if tasks else []
@@ -218,7 +219,7 @@ def _remove(tasks: Sequence[FoldTask]) -> None:
 
 
 def no_payments(as_of: date, window_days: int) -> InputError:
-    """Says that nobody paid in a day's window."""
+    """Return the error for a day without payments in its window."""
     return InputError(
         f"--as-of {as_of}: table payments has none from {as_of - timedelta(days=window_days)} on within the "
         f"{window_days} days before it; choose another day or ingest the missing payments"
@@ -226,7 +227,7 @@ def no_payments(as_of: date, window_days: int) -> InputError:
 
 
 def _attempt(task: FoldTask) -> list[FoldedDay] | Exception:
-    """The task's result, or why it has none: a refusal is no failure of the task, which Spark would try again."""
+    """Return the task's result, or its error: Spark would retry a task that raises."""
     try:
         return fold_bucket(task)
     except (UserError, LastNightError) as error:

@@ -1,4 +1,4 @@
-"""One bucket's fold, from Parquet files of payments to one of folds. Runs in Spark's tasks, without Spark."""
+"""Folds one bucket: reads Parquet files of payments, writes one of folds. Runs in Spark tasks, without Spark itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-# Spark fills the cores with tasks; thread pools in each would only contend. Read when Polars is imported.
+# Spark runs a task per core, so thread pools within a task would only compete. Polars reads this when imported.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 import numpy as np  # noqa: E402
@@ -31,7 +31,7 @@ from lbsf.parquet import open_parquet, read_parquet  # noqa: E402
 from lbsf.tables.log import NewFile  # noqa: E402
 
 _DAY = timedelta(days=1)
-# Sorted numbers: a tenth of the time of a dictionary, and smaller.
+# For sorted numbers, delta encoding takes a tenth of the time of a dictionary, and is smaller.
 _DELTA_PACKED = ("paid_at", "amount_cents")
 
 
@@ -40,10 +40,10 @@ class PaymentFile(NamedTuple):
 
     Attributes:
         path: local path.
-        month: the file's paid_month.
-        first: paid_on of its earliest payment.
-        last: paid_on of its latest.
-        size: bytes.
+        month: paid_month of the file.
+        first: paid_on of the earliest payment.
+        last: paid_on of the latest payment.
+        size: in bytes.
     """
 
     path: str
@@ -54,13 +54,13 @@ class PaymentFile(NamedTuple):
 
 
 class LastNight(NamedTuple):
-    """The folds that tonight's are made from.
+    """The stored folds of a bucket that an incremental fold starts from.
 
     Attributes:
-        as_of: their day.
+        as_of: day of these folds.
         files: local paths of the bucket's folds of that day.
         arrived: files of payments that were delivered since.
-        changed_users: users of the bucket of whom payments were changed or deleted since.
+        changed_users: users of the bucket whose payments were changed or deleted since.
     """
 
     as_of: date
@@ -71,18 +71,18 @@ class LastNight(NamedTuple):
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One bucket's work.
+    """The fold of one bucket.
 
     Attributes:
         root: folder of the folds table.
-        run_id: letters and digits of the run, in the names of its files.
-        bucket: whose folds.
+        run_id: id of the run, letters and digits; part of its file names.
+        bucket: the user bucket to fold.
         buckets: storage.user_buckets.
         payments: the bucket's files that may hold payments of the windows.
-        as_ofs: the days to fold; only one where there is a last night.
-        last_night: folds to go on from, or None for a full fold.
+        as_ofs: the days to fold; exactly one if `last_night` is given.
+        last_night: folds for an incremental fold to start from; None: a full fold.
         payments_version: Delta version of payments.
-        config: how to fold.
+        config: fold settings.
     """
 
     root: str
@@ -97,28 +97,27 @@ class FoldTask:
 
 
 class FoldedDay(NamedTuple):
-    """What a task made of one day."""
+    """The result of a task for one day."""
 
     file: NewFile | None  # None: no user of the bucket has a payment in the window
     as_of: date
     merchants: int
     payments: int
-    payments_once: int  # of these, in the window of no earlier day of the task
+    payments_once: int  # of these, the ones in no earlier day's window of the task
     payments_dropped: int
     refolded: int
 
 
 class LastNightError(Exception):
-    """A file of the folds to go on from is missing or cannot be read: a full fold needs none of them."""
+    """A file of the folds to start from is missing or cannot be read. A full fold does not need these files."""
 
 
 def fold_bucket(task: FoldTask) -> list[FoldedDay]:
-    """Folds one bucket and writes a file a day; nothing of the table changes until these are committed.
+    """Fold one bucket and write one file per day. The table does not change until these files are committed.
 
     Raises:
-        InputError: payments that no fold may hold, that stand in another part of the table, or whose file cannot be
-            read.
-        LastNightError: see there.
+        InputError: payments are invalid or in a wrong partition, or their file cannot be read.
+        LastNightError: the folds to start from cannot be read.
     """
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
@@ -137,7 +136,7 @@ def fold_bucket(task: FoldTask) -> list[FoldedDay]:
 
 
 def _counted_once(rows: PaymentRows, task: FoldTask) -> list[int]:
-    """Payments of each day's window that lie in no earlier day's."""
+    """Return, for each day, the number of payments in its window that are in no earlier day's window."""
     counts, counted_until = [], task.as_ofs[0] - timedelta(days=task.config.window_days)
     for as_of in task.as_ofs:
         begin = max(counted_until, as_of - timedelta(days=task.config.window_days))
@@ -150,7 +149,7 @@ def _counted_once(rows: PaymentRows, task: FoldTask) -> list[int]:
 def _from_last_night(task: FoldTask, last: LastNight) -> tuple[pa.Table, int]:
     as_of = task.as_ofs[0]
     begin = as_of - timedelta(days=task.config.window_days)
-    # Paid since, in whatever file; and paid before, in the files delivered since.
+    # `later`: paid since, in any file. `late`: paid before, but delivered since.
     later = [(file, max(begin, last.as_of), as_of) for file in task.payments]
     late = [(file, begin, min(last.as_of, as_of)) for file in last.arrived]
     arrived = _read_ordered(task, [*later, *late])
@@ -169,7 +168,7 @@ def _from_last_night(task: FoldTask, last: LastNight) -> tuple[pa.Table, int]:
 def _read_ordered(
     task: FoldTask, parts: Sequence[tuple[PaymentFile, date, date]], users: pa.StringArray | None = None
 ) -> PaymentRows:
-    """The payments of [first, end) of each file, of all users or of some, in the fold's order."""
+    """Read each file's payments of the days [first, end), of all or of the given users, sorted as folds need them."""
     wanted = [(file, first, end) for file, first, end in parts if file.last >= first and file.first < end]
     tables, masks = [], []
     for file, first, end in wanted:
@@ -195,7 +194,7 @@ def _read(file: PaymentFile, columns: Sequence[str]) -> pa.Table:
         table = parquet.read(list(columns), use_threads=False).select(list(columns))
     if "paid_at" not in columns:
         return table
-    # Spark's older files hold nanoseconds.
+    # Older files of Spark hold nanoseconds.
     position = columns.index("paid_at")
     return table.set_column(position, "paid_at", table["paid_at"].cast(pa.timestamp("us", "UTC"), safe=False))
 
@@ -203,7 +202,7 @@ def _read(file: PaymentFile, columns: Sequence[str]) -> pa.Table:
 def _mask(
     table: pa.Table, file: PaymentFile, first: date, end: date, users: pa.StringArray | None
 ) -> NDArray[np.bool_] | None:
-    """Which of a file's payments are wanted; None: all."""
+    """Return the mask of a file's payments that are within the days and of the users; None: all are."""
     paid_at = table["paid_at"]
     span = pc.min_max(paid_at).as_py()
     next_month = (file.month + 31 * _DAY).replace(day=1)
@@ -233,7 +232,7 @@ def _instant(day: date) -> datetime:
 
 
 def _check_users(rows: PaymentRows, task: FoldTask) -> None:
-    """Every user stands in the bucket that storage.user_buckets gives: else parts of a user were folded apart."""
+    """Check that every user is in the bucket that storage.user_buckets gives, so that no user's fold is split."""
     strangers = sum(user_bucket(user, task.buckets) != task.bucket for user in rows.users.to_pylist())
     if strangers:
         raise InputError(
@@ -243,7 +242,7 @@ def _check_users(rows: PaymentRows, task: FoldTask) -> None:
 
 
 def new_files(task: FoldTask) -> Iterator[Path]:
-    """The files that the attempts at a task have left so far."""
+    """Yield the files that the attempts at a task have written so far."""
     for as_of in task.as_ofs:
         yield from Path(task.root, _folder(task, as_of)).glob(f"{_stem(task)}*")
 
@@ -257,7 +256,11 @@ def _stem(task: FoldTask) -> str:
 
 
 def _write(task: FoldTask, as_of: date, folds: pa.Table, refolded: int, once: int | None = None) -> FoldedDay:
-    """The folds of one day as a file of near equal row groups; `once`: its payments_once, None: all."""
+    """Write the folds of one day as a file with row groups of nearly equal size.
+
+    Args:
+        once: payments_once of the day; None: all its payments.
+    """
     dropped = int(pc.sum(folds["payments_dropped"]).as_py() or 0)
     payments = int(pc.sum(folds["payments_kept"]).as_py() or 0) + dropped
     merchants = int(pc.sum(folds["merchants_kept"]).as_py() or 0)
@@ -265,7 +268,7 @@ def _write(task: FoldTask, as_of: date, folds: pa.Table, refolded: int, once: in
     if not folds.num_rows:
         return FoldedDay(None, as_of, *totals, refolded)
     partition = {"as_of": as_of.isoformat(), "user_bucket": str(task.bucket)}
-    # Of its own for each attempt: Spark may make two of a task.
+    # A unique name per attempt: Spark may run a task twice.
     name = f"{_folder(task, as_of)}/{_stem(task)}{uuid.uuid4().hex[:8]}.zstd.parquet"
     path = Path(task.root, name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -289,7 +292,7 @@ def _write(task: FoldTask, as_of: date, folds: pa.Table, refolded: int, once: in
         store_schema=False,
     )
     with writer:
-        # Near equal groups: Petastorm deals whole ones to the ranks.
+        # Nearly equal sizes, because Petastorm assigns whole row groups to the ranks.
         groups = -(-table.num_rows // task.config.row_group_users)
         bounds = np.linspace(0, table.num_rows, groups + 1).astype(int).tolist()
         for start, end in pairwise(bounds):

@@ -1,4 +1,4 @@
-"""What killed writers leave in a table's folder beside data files: Spark, delta-rs and our own tasks."""
+"""Files other than data files that killed writers (Spark, delta-rs, this product's tasks) leave in a table's folder."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _LOG = "_delta_log"
-# A file that was being written: Hadoop's and delta-rs's commits, and files of the object store beneath delta-rs.
+# Unfinished files: commits of Hadoop and delta-rs, and files of the object store below delta-rs.
 _UNFINISHED = re.compile(r".+\.tmp(\.crc)?|.+#\d+")
-# Folders and marks of the committers that Spark uses for plain Parquet; Delta has its own.
+# Folders and marker files of the committers that Spark uses for plain Parquet; Delta has its own.
 _COMMITTER = re.compile(r"_temporary|\.spark-staging-.+|_(started|committed)_\d+")
 # Hadoop's checksum of a file, and Delta's of a version.
 _CHECKSUM, _VERSION_CHECKSUM = re.compile(r"\.(.+)\.crc"), re.compile(r"(\d{20})\.crc")
 
 
 def litter(root: str, before: float) -> list[Path]:
-    """Files that no commit names and no reader reads, last changed before an instant (seconds since 1970)."""
+    """Return leftover files, which no commit names and no reader reads, last modified before a Unix time (seconds)."""
     found = []
     for folder, _, names in os.walk(root):
         of_committer = any(_COMMITTER.fullmatch(part) for part in Path(folder).relative_to(root).parts)
@@ -30,12 +30,12 @@ def litter(root: str, before: float) -> list[Path]:
 
 
 def remove_empty_folders(root: str, before: float, emptied: Iterable[Path] = ()) -> None:
-    """Removes folders without files, such as those of partitions that left.
+    """Remove empty folders, such as those of removed partitions.
 
     Args:
-        root: the table's folder, which stays, as its log does.
-        before: folders changed at or after this instant (seconds since 1970) stay: a writer may just have made them.
-        emptied: folders that the caller took files from, which may go at once.
+        root: the table's folder; it and its log are kept.
+        before: Unix time in seconds; folders modified then or later are kept, as a writer may just have created them.
+        emptied: folders from which the caller removed files; they are removed whatever their age.
     """
     emptied = set(emptied)
     for folder, _, _ in os.walk(root, topdown=False):
@@ -60,5 +60,5 @@ def _is_older(path: Path, before: float) -> bool:
     try:
         return path.stat().st_mtime < before
     except FileNotFoundError:
-        # Its writer has finished it meanwhile.
+        # Its writer has finished meanwhile.
         return False

@@ -1,4 +1,4 @@
-"""What Delta's log says of a table's files, and commits of files that tasks wrote; all without Spark."""
+"""Reads a table's files from Delta's log and commits files that tasks wrote, all without Spark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lbsf.errors import InputError
 from lbsf.schemas import TableSchema
 from lbsf.tables.faults import conflict, explain, is_conflict
 
-# A Parquet file begins and ends with it.
+# A Parquet file begins and ends with this magic number.
 _MAGIC = b"PAR1"
 _COMMIT = re.compile(r"\d{20}\.json")
 
@@ -29,11 +29,11 @@ class DataFile(NamedTuple):
 
     Attributes:
         path: local path.
-        rows: how many it holds.
+        rows: number of rows.
         partition: value of each partition column, as text.
-        low: smallest value of each column that has statistics, as the log states it.
-        high: largest value.
-        size: bytes, as the log states it.
+        low: smallest value of each column with statistics, from the log.
+        high: largest value of each such column.
+        size: in bytes, from the log.
     """
 
     path: str
@@ -44,7 +44,7 @@ class DataFile(NamedTuple):
     size: int = 0
 
     def problem(self) -> str | None:
-        """What is wrong with the file, as far as its size and its ends tell; None: nothing."""
+        """Return what is wrong with the file's size, or its first and last bytes; None: nothing."""
         try:
             with Path(self.path).open("rb") as file:
                 begin = file.read(len(_MAGIC))
@@ -61,14 +61,14 @@ class DataFile(NamedTuple):
 
 
 def require_readable(files: Iterable[DataFile]) -> None:
-    """Raises InputError where a file is missing or damaged, as far as DataFile.problem tells."""
+    """Raise InputError if `DataFile.problem` finds a file missing or damaged."""
     for file in files:
         if problem := file.problem():
             raise InputError(damaged(file.path, problem))
 
 
 class Changes(NamedTuple):
-    """What a table's commits after one version, up to another, did to its rows.
+    """The changes that a range of commits made to a table's rows.
 
     Attributes:
         added: files of the commits that only added rows.
@@ -80,7 +80,7 @@ class Changes(NamedTuple):
 
 
 class NewFile(NamedTuple):
-    """A Parquet file that a task wrote, not yet part of the table."""
+    """A Parquet file that a task wrote and that is not yet committed."""
 
     path: str  # relative to the table
     size: int
@@ -90,10 +90,10 @@ class NewFile(NamedTuple):
 
 
 def is_table(root: str) -> bool:
-    """Whether a folder is a Delta table; Spark's own question takes seconds where it is the first.
+    """Return whether a folder is a Delta table. Spark's own check takes seconds on its first call.
 
     Raises:
-        InputError: a commit that the newest version is made from is missing, empty or cut off.
+        InputError: a commit that the newest version depends on is missing, empty or truncated.
     """
     if not DeltaTable.is_deltatable(root):
         return False
@@ -102,10 +102,9 @@ def is_table(root: str) -> bool:
 
 
 def _check_log(root: str) -> None:
-    """Refuses a log whose newest version readers would not agree on.
+    """Raise InputError for a log whose newest version differs between readers.
 
-    Spark and deltalake read past an empty commit, and deltalake past a missing first one, as if nothing had been
-    written there.
+    Spark and deltalake skip an empty commit, and deltalake skips a missing first one, without an error.
     """
     names = [path.name for path in Path(root, "_delta_log").iterdir()]
     checkpoints = [int(name[:20]) for name in names if ".checkpoint." in name and name[:20].isdigit()]
@@ -127,7 +126,7 @@ def _commit(root: str, version: int) -> Path:
 
 
 def _actions(root: str, version: int) -> list[dict[str, Any]] | None:
-    """What a commit did; None where it is gone or cannot be read."""
+    """Return the actions of a commit; None if it is missing or cannot be read."""
     commit = _commit(root, version)
     if _commit_problem(commit) is not None:
         return None
@@ -149,15 +148,15 @@ def _commit_problem(commit: Path) -> str | None:
 
 
 def newest_version(root: str) -> int:
-    """The newest version of a table."""
+    """Return the newest version of a table."""
     return int(DeltaTable(root, without_files=True).version())
 
 
 def create_table(root: str, table: TableSchema, properties: Mapping[str, str]) -> None:
-    """Makes an empty table as Spark would: its columns may be null for Delta.
+    """Create an empty table as Spark would: with nullable columns in Delta's schema.
 
     Raises:
-        InputError: another writer made it meanwhile, or the storage does not take it.
+        InputError: another writer created it meanwhile, or the storage cannot be written.
     """
     fields = [{**field, "nullable": True} for field in table.struct.jsonValue()["fields"]]
     try:
@@ -173,7 +172,7 @@ def create_table(root: str, table: TableSchema, properties: Mapping[str, str]) -
 
 
 def snapshot_files(root: str, version: int | None = None) -> list[DataFile]:
-    """The files of a version, in a stable order."""
+    """Return the files of a version (None: the newest), sorted by path."""
     actions = DeltaTable(root, version=version).get_add_actions(flatten=True)
     columns = {name: actions.column(name).to_pylist() for name in actions.column_names}
     partition, low, high = (
@@ -195,9 +194,9 @@ def snapshot_files(root: str, version: int | None = None) -> list[DataFile]:
 
 
 def changes(root: str, after: int, until: int) -> Changes | None:
-    """What the commits `after` + 1 to `until` did; None where the log or a file of theirs is gone.
+    """Return the changes of the commits `after` + 1 to `until`; None if a commit or one of its files is missing.
 
-    Commits that only lay files out anew (OPTIMIZE) change no rows.
+    Commits that only rewrite files (OPTIMIZE) change no rows.
     """
     found = Changes([], [])
     for version in range(after + 1, until + 1):
@@ -218,20 +217,20 @@ def changes(root: str, after: int, until: int) -> Changes | None:
 def replace_files(
     root: str, new: Sequence[NewFile], old: Sequence[DataFile], *, at_version: int, made_from: dict[str, int]
 ) -> int:
-    """Puts `new` files in the place of `old` ones, in one commit; where it fails, the new files are removed.
+    """Replace `old` files by `new` ones in one commit. If it fails, remove the new files.
 
     Args:
         root: the table's folder.
-        new: what tasks wrote.
+        new: files that tasks wrote.
         old: files of the snapshot `at_version`.
-        at_version: the snapshot that was read before.
-        made_from: Delta versions of the tables that the files were made from, kept with the commit.
+        at_version: the version that the caller read.
+        made_from: Delta versions of the tables that the files were made from, recorded in the commit.
 
     Returns:
         The new version.
 
     Raises:
-        InputError: another writer of these files was faster, or the storage does not take the commit.
+        InputError: another writer of these files committed first, or the storage cannot be written.
     """
     table = DeltaTable(root, version=at_version)
     actions: list[Any] = [
@@ -249,7 +248,7 @@ def replace_files(
     actions += [RemoveAction(str(Path(f.path).relative_to(root)), True, now, None, f.partition) for f in old]
     properties = CommitProperties(
         custom_metadata={"userMetadata": json.dumps({"made_from": made_from})},
-        # Two commits with one application's mark, made side by side, conflict: so there is one writer at a time.
+        # Concurrent commits with the same application id conflict, so there is one writer at a time.
         app_transactions=[Transaction("lbsf", at_version)],
     )
     try:
@@ -261,7 +260,7 @@ def replace_files(
             commit_properties=properties,
         )
     except Exception as error:
-        # What follows a commit (a checkpoint) may fail when the commit itself is made.
+        # A later action, such as Delta's checkpoint, may fail although the commit succeeded.
         if not _holds(root, new):
             for file in new:
                 Path(root, file.path).unlink(missing_ok=True)
@@ -275,13 +274,13 @@ def _holds(root: str, files: Sequence[NewFile]) -> bool:
 
 
 def part_changed(root: str, part: Mapping[str, str], after: int, until: int) -> bool:
-    """Whether the commits `after` + 1 to `until` changed files of a partition; true where one of them is gone.
+    """Return whether the commits `after` + 1 to `until` changed files of a partition; True if a commit is missing.
 
     Args:
         root: the table's folder.
-        part: the partition, the value of some of its columns as text.
+        part: values, as text, of some of the partition columns.
         after: a version.
-        until: a later one.
+        until: a later version.
     """
     for version in range(after + 1, until + 1):
         actions = _actions(root, version)
@@ -294,7 +293,7 @@ def part_changed(root: str, part: Mapping[str, str], after: int, until: int) -> 
 
 
 def _added(root: str, action: dict[str, Any]) -> DataFile:
-    """A file as its commit's JSON states it."""
+    """Return the file that an add action describes."""
     stats = json.loads(action["stats"])
     return DataFile(
         f"{root}/{unquote(action['path'])}",
@@ -307,7 +306,7 @@ def _added(root: str, action: dict[str, Any]) -> DataFile:
 
 
 def _refusal(root: str, error: Exception) -> Exception:
-    """An error of deltalake's writer as a person can use it, or as it is where it is a fault of the product."""
+    """Return an InputError with a clear message for a storage error or a conflict, else the error itself."""
     line = explain(error, str(Path(root).parents[1]))
     if line is None and is_conflict(error):
         line = conflict(Path(root).name)

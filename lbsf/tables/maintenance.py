@@ -1,4 +1,4 @@
-"""Upkeep of the tables: small files merged, and files removed that nothing refers to any more."""
+"""Table maintenance: merges small files and removes files that are no longer referenced."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from lbsf.tables.faults import CONFLICTS, conflict
 from lbsf.tables.litter import litter, remove_empty_folders
 from lbsf.tables.warehouse import Warehouse, local_path
 
-# Petastorm shards these by their near equal row groups, which a merge would not keep. They need none:
-# they are written whole, one file a partition and task.
+# Not compacted: Petastorm shards these tables by row groups of nearly equal size, which a merge would not keep. They
+# are written whole, with one file per partition and task.
 LAID_OUT_BY_ROW_GROUP = (FOLDS, EXAMPLES)
 
 
 class Maintained(NamedTuple):
-    """What was done to a table; in a dry run, what would have been.
+    """The result of a table's maintenance; in a dry run, what would have been done.
 
     Attributes:
-        files_compacted: small files that were merged.
-        files_removed: files that nothing refers to, and what killed writers left beside them.
-        bytes_removed: their size.
-        versions_kept: the newest version and those of the referenced ones that can still be read.
+        files_compacted: number of small files that were merged.
+        files_removed: number of unreferenced files, including those that killed writers left.
+        bytes_removed: total size of the removed files.
+        versions_kept: the newest version, and the referenced versions that can still be read.
         versions_lost: referenced versions that cannot be read: their log has expired, or the table is another one.
     """
 
@@ -47,14 +47,14 @@ class Maintained(NamedTuple):
 
 
 def referenced_versions(warehouse: Warehouse, by_models: Mapping[str, Collection[int]]) -> dict[str, set[int]]:
-    """Delta versions, by table, that something refers to.
+    """Return the referenced Delta versions by table.
 
-    These are the models' versions and what they were made from, the folds that were scored within
-    storage.history_days and the payments that they and the newest folds and examples were made from.
+    These are the versions that models were trained on and the versions those were made from, the folds scored within
+    storage.history_days, and the payments from which these folds and the newest folds and examples were made.
 
     Args:
         warehouse: the tables.
-        by_models: what the registered models were trained on.
+        by_models: Delta versions, by table, that the registered models were trained on.
     """
     found = defaultdict(set, {name: set(versions) for name, versions in by_models.items()})
     since = datetime.now(UTC) - timedelta(days=warehouse.storage.history_days)
@@ -76,17 +76,17 @@ def referenced_versions(warehouse: Warehouse, by_models: Mapping[str, Collection
 def maintain(
     warehouse: Warehouse, table: TableSchema, referenced: Collection[int], config: MaintenanceConfig, *, dry_run: bool
 ) -> Maintained:
-    """Merges a table's small files, then removes the files of versions that nothing refers to.
+    """Merge a table's small files, then remove the files of unreferenced versions.
 
     Args:
         warehouse: the tables.
-        table: which one; it exists.
-        referenced: its versions of `referenced_versions`.
-        config: how many files a partition may have, how long what nobody refers to stays.
-        dry_run: change nothing, only say what would be done.
+        table: an existing table.
+        referenced: the table's versions returned by `referenced_versions`.
+        config: the number of files from which a partition is merged, and the retention of unreferenced files.
+        dry_run: True: change nothing, and return what would be done.
 
     Raises:
-        InputError: the table cannot be reached as files, its log cannot be read, or another job wrote it meanwhile.
+        InputError: the table is not accessible as files, its log cannot be read, or another job wrote it meanwhile.
     """
     root = _root(warehouse, table)
     compacted = 0 if table in LAID_OUT_BY_ROW_GROUP else _compact(warehouse, table, config.compact_files, dry_run)
@@ -98,7 +98,7 @@ def maintain(
     if not dry_run:
         for file in files:
             file.unlink(missing_ok=True)
-            # Hadoop's checksum on a plain file system.
+            # Hadoop writes such a checksum on a plain file system.
             file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
         remove_empty_folders(root, before, {file.parent for file in files})
     return Maintained(compacted, len(files), size, tuple(sorted(kept)), tuple(sorted(set(referenced) - kept)))
@@ -112,7 +112,7 @@ def _root(warehouse: Warehouse, table: TableSchema) -> str:
 
 
 def _compact(warehouse: Warehouse, table: TableSchema, least_files: int, dry_run: bool) -> int:
-    """Merges the files of each partition with so many of them; returns how many files were merged."""
+    """Merge the files of each partition with at least `least_files` files; return the number of files merged."""
     parts = Counter(tuple(f.partition.items()) for f in warehouse.data_files(table, warehouse.version(table)))
     crowded = {part: files for part, files in parts.items() if files >= least_files}
     if dry_run or not crowded:
@@ -128,43 +128,43 @@ def _compact(warehouse: Warehouse, table: TableSchema, least_files: int, dry_run
 
 
 def _is(part: tuple[tuple[str, str | None], ...]) -> str:
-    """SQL that is true in one partition."""
+    """Return an SQL condition that is true in one partition."""
     tests = [f"{name} IS NULL" if value is None else f"{name} = {value!r}" for name, value in part]
     return f"({' AND '.join(tests)})"
 
 
 def _payments_of_folds(warehouse: Warehouse, version: int, since: datetime) -> set[int]:
-    """Versions of payments that a version of folds was made from, of its files that were written since an instant."""
+    """Return the versions of payments from which the files of a version of folds written since `since` were made."""
     actions = DeltaTable(_root(warehouse, FOLDS), version=version).get_add_actions(flatten=True)
     if "max.payments_version" in actions.column_names:
         written, stated = actions["modification_time"].to_pylist(), actions["max.payments_version"].to_pylist()
         recent = {made_from for made_from, at in zip(stated, written, strict=True) if at >= since.timestamp() * 1000}
         if None not in recent:
             return recent
-    # A writer that leaves statistics out.
+    # The writer left out the statistics.
     rows = warehouse.read(FOLDS, version).select("payments_version").distinct().collect()
     return {int(row["payments_version"]) for row in rows}
 
 
 def _unreferenced(root: str, kept: Collection[int], retention_hours: int) -> list[Path]:
-    """Files of the table's folder that belong to no kept version, once they are older than the retention.
+    """Return the files in the table's folder that are older than the retention and belong to no kept version.
 
-    The change feed's files stay as long as the commit that names them: a fold may go on from long ago.
+    Files of the change data feed are kept as long as their commit: an incremental fold may start from old folds.
     """
     try:
-        # Only asked which: its own removal writes two commits, and takes the change feed's files along.
+        # A dry run, because a real vacuum writes two commits and also removes the change data feed's files.
         listed = DeltaTable(root).vacuum(
             retention_hours, dry_run=True, enforce_retention_duration=False, full=True, keep_versions=sorted(kept)
         )
     except DeltaError as error:
         raise InputError(f"table {Path(root).name}: its log cannot be read, so nothing was removed ({error})") from None
     paths = {Path(root, name) for name in listed} - _change_files(root)
-    # Listed too are files that left long ago, and Hadoop's hidden checksums of files that stay.
+    # The list also has files that were removed long ago, and Hadoop's hidden checksums of files that are kept.
     return sorted(p for p in paths if p.is_relative_to(root) and not p.name.startswith(".") and p.is_file())
 
 
 def _change_files(root: str) -> set[Path]:
-    """The change feed's files of every commit that the log still holds."""
+    """Return the change data feed's files of every commit in the log."""
     found = set()
     for commit in _commits(root).values():
         with commit.open(encoding="utf-8") as lines:
@@ -175,7 +175,7 @@ def _change_files(root: str) -> set[Path]:
 
 
 def _first_readable(root: str) -> int:
-    """The oldest version from which on the log is whole: its first commit, or a checkpoint and all commits after it."""
+    """Return the oldest version that the log can rebuild: from the first commit, or from a checkpoint, without gaps."""
     commits = _commits(root)
     first = max(commits)
     while first - 1 in commits:

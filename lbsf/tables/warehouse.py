@@ -1,4 +1,4 @@
-"""The only reads and writes of Delta tables."""
+"""Reads and writes the Delta tables."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ from lbsf.session import settings_of
 from lbsf.tables.faults import CONFLICTS, conflict
 from lbsf.tables.log import DataFile, is_table, newest_version, part_changed, require_readable, snapshot_files
 
-# How often a delivery is tried again behind other writers' commits.
+# Attempts to insert a delivery when other writers commit first.
 _TRIES = 5
 _COMMIT_MARK = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 class Warehouse:
-    """The tables under `storage.root`/tables. Every write is one Delta transaction, safe to repeat."""
+    """The tables under `storage.root`/tables. Every write is one Delta transaction and can be repeated safely."""
 
     def __init__(self, spark: SparkSession, storage: StorageConfig):
         self.spark = spark
         self.storage = storage
 
     def location(self, table: TableSchema) -> str:
-        """The table's folder or URI."""
+        """Return the table's folder or URI."""
         root = self.storage.root
         if not root.startswith(("dbfs:", "file://")):
             root = str(Path(root).resolve())
         return f"{root}/tables/{table.name}"
 
     def exists(self, table: TableSchema) -> bool:
-        """Whether the table has been written. Raises InputError where its log is damaged."""
+        """Return whether the table exists. Raises InputError if its log is damaged."""
         return is_table(local_path(self.location(table)))
 
     def version(self, table: TableSchema) -> int:
-        """The newest Delta version. Raises InputError where the table is missing or its log is damaged."""
+        """Return the newest Delta version. Raises InputError if the table is missing or its log is damaged."""
         self._require(table)
         return newest_version(local_path(self.location(table)))
 
     def read(self, table: TableSchema, version: int | None = None) -> DataFrame:
-        """The table, at `version` where one is given.
+        """Read the table at a version; None: the newest.
 
         Raises:
-            InputError: there is no such table or no such version, or its log is damaged.
-            SchemaMismatchError: it holds other columns than declared.
+            InputError: the table or the version does not exist, or the log is damaged.
+            SchemaMismatchError: its columns differ from the declared ones.
         """
         self._require(table)
         reader = self.spark.read.format("delta")
@@ -73,17 +73,17 @@ class Warehouse:
         return table.conform(rows)
 
     def data_files(self, table: TableSchema, version: int) -> list[DataFile]:
-        """The snapshot's Parquet files as local paths, in a stable order, with their row counts."""
+        """Return the Parquet files of a version, with local paths and row counts, sorted by path."""
         return snapshot_files(local_path(self.location(table)), version)
 
     def readable_files(self, table: TableSchema, version: int) -> list[DataFile]:
-        """As `data_files`, for a reader of them all. Raises InputError where one is missing or damaged."""
+        """Return `data_files` after checking each of them. Raises InputError if one is missing or damaged."""
         files = self.data_files(table, version)
         require_readable(files)
         return files
 
     def part_changed(self, table: TableSchema, part: Mapping[str, str], since: int, until: int) -> bool:
-        """Whether a version after `since`, up to `until`, wrote to a partition; true where the log no longer says."""
+        """Return whether a version after `since`, up to `until`, wrote to a partition; True if the log has expired."""
         return part_changed(local_path(self.location(table)), part, since, until)
 
     def insert_new(
@@ -94,24 +94,25 @@ class Warehouse:
         within: tuple[Any, Any] | None = None,
         seen: int | None = None,
     ) -> int:
-        """Adds the rows of `df` whose `match_on` columns no stored row equals: the first delivery stays.
+        """Insert the rows of `df` whose `match_on` values are not in the table yet; stored rows never change.
 
-        The whole table is searched. Where another writer came before, what it stored is searched too: of several
-        writers at once each row is stored once.
+        The whole table is searched, including rows that other writers have committed meanwhile. Each row is therefore
+        stored once, even if several writers insert it at the same time.
 
         Args:
-            table: where to.
-            df: holds each combination of `match_on` once, without nulls in them.
+            table: the table to insert into.
+            df: new rows; the combinations of `match_on` are unique and without nulls.
             match_on: the columns that identify a row.
-            within: lowest and highest value of the first of `match_on` in `df`, where the caller knows
-                them: Delta then reads only files whose values can lie between.
-            seen: the table's version that the caller compared `df` with, -1 where there was none; None: it did not.
+            within: lowest and highest value in `df` of the first column of `match_on`, if the caller knows them. Delta
+                then reads only files whose values may be in that range.
+            seen: the table's version that the caller compared `df` with, -1 if there was no table; None: it did not
+                compare.
 
         Returns:
-            Rows added. Where there are none, the table keeps its version.
+            Number of rows added. If it is 0, the table keeps its version.
 
         Raises:
-            InputError: other writers came before `_TRIES` times, or one since the version `seen`.
+            InputError: other writers committed first in all `_TRIES` attempts, or one has since the version `seen`.
         """
         df = table.conform(df)
         for _ in range(_TRIES):
@@ -128,7 +129,7 @@ class Warehouse:
             except AnalysisException:
                 if exists or not self.exists(table):
                     raise
-                continue  # Another writer made the table meanwhile.
+                continue  # Another writer created the table meanwhile.
             self.register(table)
             return self._rows_added(table, before, mark)
         raise InputError(conflict(table.name))
@@ -138,7 +139,7 @@ class Warehouse:
     ) -> None:
         location = self.location(table)
         if not exists:
-            # One file a partition, not one a task and partition.
+            # Writes one file per partition instead of one per task and partition.
             rows = df.repartition(*table.partition_by) if table.partition_by else df
             if table.sorted_by:
                 rows = rows.sortWithinPartitions(*table.partition_by, *table.sorted_by)
@@ -151,7 +152,7 @@ class Warehouse:
             merge.whenNotMatchedInsertAll().execute()
 
     def replace_day(self, table: TableSchema, df: DataFrame, day: date, row_group_rows: int | None = None) -> None:
-        """Replaces the rows of one day, the table's first partition, by `df`; see `replace_part`."""
+        """Replace the rows of one day, a value of the first partition column, by `df`; see `replace_part`."""
         if not table.partition_by:
             raise ValueError(f"table {table.name} has no partition")
         self.replace_part(table, df, {table.partition_by[0]: day.isoformat()}, row_group_rows)
@@ -163,16 +164,16 @@ class Warehouse:
         part: Mapping[str, str | None | Sequence[str]],
         row_group_rows: int | None = None,
     ) -> None:
-        """Replaces some partitions by `df`, in one transaction; the others stay as they were.
+        """Replace some partitions by `df` in one transaction; the others do not change.
 
         Args:
-            table: which table.
-            df: its new rows, all of that part.
-            part: the value, or the values, of some of the partition columns; None stands for null.
-            row_group_rows: Parquet row groups hold as many rows, a file's last group its rest.
+            table: the table to write.
+            df: new rows, all within these partitions.
+            part: the value or values of some of the partition columns; None means null.
+            row_group_rows: rows per Parquet row group; the last group of a file holds the rest.
 
         Raises:
-            InputError: another job wrote that part meanwhile.
+            InputError: another job wrote these partitions meanwhile.
         """
         writer = self._writer(table, df, "overwrite")
         if self.exists(table):
@@ -188,13 +189,13 @@ class Warehouse:
         row_group_rows: int | None = None,
         made_from: Mapping[str, int] | None = None,
     ) -> None:
-        """Replaces the whole table by `df`, in one transaction.
+        """Replace the whole table by `df` in one transaction.
 
         Args:
-            table: which table.
-            df: its new rows.
+            table: the table to write.
+            df: new rows.
             row_group_rows: as in `replace_part`.
-            made_from: Delta versions of the tables that `df` was read from, kept with the commit.
+            made_from: Delta versions of the tables that `df` was read from, recorded in the commit.
 
         Raises:
             InputError: another job wrote the table meanwhile.
@@ -207,14 +208,14 @@ class Warehouse:
         self.register(table)
 
     def made_from(self, table: TableSchema, version: int) -> dict[str, int]:
-        """Delta versions, by table, that a version was made from, as its commit recorded them."""
+        """Return the Delta versions, by table, that a version was made from, as recorded in its commit."""
         history = DeltaTable.forPath(self.spark, self.location(table)).history()
         commit = history.where(F.col("version") == version).select("userMetadata").first()
         recorded = json.loads(commit[0]) if commit is not None and commit[0] else {}
         return {name: int(number) for name, number in recorded.get("made_from", {}).items()}
 
     def register(self, table: TableSchema) -> None:
-        """Makes the table known to SQL under `storage.database`, where one is configured."""
+        """Register the table in `storage.database`, if one is configured, so that SQL can use its name."""
         if self.storage.database is None:
             return
         self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {self.storage.database}")
@@ -224,10 +225,10 @@ class Warehouse:
         )
 
     def properties(self, table: TableSchema) -> dict[str, str]:
-        """Delta's settings of a new table."""
+        """Return Delta's properties for a new table."""
         days = f"interval {self.storage.history_days} days"
         kept = {"delta.logRetentionDuration": days, "delta.deletedFileRetentionDuration": days}
-        # Files are read by PyArrow too, which knows no deletion vectors.
+        # PyArrow also reads the files, and does not support deletion vectors.
         return kept | {
             "delta.enableDeletionVectors": "false",
             "delta.enableChangeDataFeed": str(table.change_feed).lower(),
@@ -240,10 +241,10 @@ class Warehouse:
         return writer.partitionBy(*table.partition_by) if table.partition_by else writer
 
     def _row_groups(self, rows: int | None) -> AbstractContextManager[None]:
-        """Within it, Spark's Parquet writer closes a row group after exactly `rows` rows.
+        """Return a context in which Spark's Parquet writer closes a row group after exactly `rows` rows.
 
-        The writer bounds a row group by bytes alone, but looks at its size only after so many rows: a
-        size that is always exceeded, looked at every `rows` rows, is a limit in rows.
+        The writer limits a row group only by its bytes, but checks the size only every so many rows. A limit of 1 byte
+        checked every `rows` rows therefore limits the rows.
         """
         if rows is None:
             return nullcontext()
@@ -251,7 +252,7 @@ class Warehouse:
         return settings_of(self.spark, {"parquet.block.size": "1", **size_checks})
 
     def _rows_added(self, table: TableSchema, before: int, mark: str) -> int:
-        """Rows that the commit with this mark added, one after version `before`; 0 where there is none."""
+        """Return the rows added by the commit with this mark after version `before`; 0 if there is no such commit."""
         newest = self.version(table)
         if newest == before:
             return 0
@@ -271,7 +272,7 @@ class Warehouse:
 
 @contextmanager
 def _refuse_conflict(table: TableSchema) -> Iterator[None]:
-    """Within it, a write that another job's write came before is an InputError."""
+    """Return a context that turns a write conflict with another job into an InputError."""
     try:
         yield
     except CONFLICTS as error:
@@ -279,14 +280,14 @@ def _refuse_conflict(table: TableSchema) -> Iterator[None]:
 
 
 def _test(name: str, value: str | None | Sequence[str]) -> str:
-    """SQL that is true for a partition's value, one of its values, or null."""
+    """Return an SQL condition: the column equals the value, is one of the values, or is null (None)."""
     if value is None:
         return f"{name} IS NULL"
     return f"{name} IN ({', '.join(repr(text) for text in ([value] if isinstance(value, str) else value))})"
 
 
 def local_path(location: str) -> str:
-    """A location as this machine's file system shows it (`dbfs:/x` is mounted at `/dbfs/x`).
+    """Return a location as a path of the local file system (`dbfs:/x` is mounted at `/dbfs/x`).
 
     >>> local_path("dbfs:/lbsf/tables/folds")
     '/dbfs/lbsf/tables/folds'
@@ -297,17 +298,17 @@ def local_path(location: str) -> str:
 
 
 def has_rows(df: DataFrame) -> bool:
-    """Whether there is at least one row."""
+    """Return whether there is at least one row."""
     return df.select(F.lit(1)).head() is not None
 
 
 @contextmanager
 def lost_files_mean(message: str) -> Iterator[None]:
-    """Within it, reading a table version whose files were removed is an InputError that says `message`."""
+    """Return a context that raises InputError(message) when a table version is read whose files were removed."""
     try:
         yield
     except Py4JJavaError as error:
-        # Spark has no public class for it.
+        # Spark has no public exception class for this.
         if "FileNotFound" not in str(error) and "FILE_NOT_EXIST" not in str(error):
             raise
         raise InputError(message) from None

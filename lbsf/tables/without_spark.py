@@ -1,4 +1,4 @@
-"""Writes to small tables without Spark: what must be recorded also when Spark is the one that failed."""
+"""Writes to small tables without Spark, for records that must be written even if Spark has failed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lbsf.tables.warehouse import Warehouse, local_path
 
 
 def replace_small_day(warehouse: Warehouse, table: TableSchema, rows: Sequence[Sequence[Any]], on: date) -> None:
-    """Replaces the rows of one day by a few others, in one transaction, as `Warehouse.replace_day` does, without Spark.
+    """Replace the rows of one day by a few others in one transaction, like `Warehouse.replace_day` but without Spark.
 
-    The first write of a table under `storage.database` asks Spark to register it.
+    Only the first write of a table under `storage.database` needs Spark, to register the table.
 
     Args:
-        warehouse: the tables; their storage takes files and commits of this process.
-        table: partitioned by its first column, a day.
-        rows: values in the order of the table's columns; instants have a time zone.
+        warehouse: the tables; this process must be able to write files and commits to their storage.
+        table: a table partitioned by its first column, a day.
+        rows: values in the order of the table's columns; timestamps have a time zone.
         on: the day of all rows.
 
     Raises:
-        InputError: another writer was faster; nothing is written.
+        InputError: another writer committed first; nothing is written.
     """
     if table.partition_by != (table.column_names[0],):
         raise ValueError(f"table {table.name} is not partitioned by its first column")

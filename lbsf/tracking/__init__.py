@@ -1,12 +1,12 @@
-"""MLflow: runs, the model registry, promotion. Nothing else imports mlflow."""
+"""MLflow: runs, the model registry and promotion. Only this package imports mlflow."""
 
 import os
 
-# MLflow reads the first when it is imported: a bank's network is not told about each run.
+# No telemetry may leave a bank's network. MLflow reads this setting when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# A job prints its own line.
+# Jobs print their own output.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# About a minute in all: a server that restarts is waited for, one that is gone is not waited for long.
+# Retries take about a minute in all: enough for a server to restart, and not long if it is gone.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
 from lbsf.tracking.registry import CHALLENGER, CHAMPION, RegisteredModel  # noqa: E402

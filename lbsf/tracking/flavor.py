@@ -1,4 +1,4 @@
-"""The model as an MLflow pyfunc: folds in, the scores of `score_users` out. Loaded by module name, never unpickled."""
+"""The model as an MLflow pyfunc: folds in, the scores of `score_users` out. Loaded by module name, not pickle."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ SIGNATURE = ModelSignature(
     ),
     outputs=Schema([ColSpec(DataType.double, "probability"), ColSpec(DataType.boolean, "thin_file")]),
 )
-# In the logged model's metadata: lbsf.models.artifact.files_digest of its data.
+# Key in the logged model's metadata of lbsf.models.artifact.files_digest of its data.
 DIGEST = "sha256"
-# Users that pass through the network at once: bounds the memory, as scoring.batch_users does.
+# Users per forward pass; limits memory, as scoring.batch_users does.
 BATCH_USERS = 256
 
 
 class FoldScorer:
-    """What `mlflow.pyfunc.load_model` returns, behind MLflow's own wrapper."""
+    """The model inside the wrapper that `mlflow.pyfunc.load_model` returns."""
 
     def __init__(self, folder: Path):
-        """Loads a saved model. Raises InputError where it cannot score users."""
+        """Load a saved model. Raises InputError if it cannot score users."""
         self.model, self.card = load_model(folder)
         require_thin_file(self.card)
 
     def predict(self, folds: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """The scores that `score_users` would store.
+        """Return the scores that `score_users` would store.
 
         Args:
             folds: rows of the folds table, with the columns of SIGNATURE; MLflow checks their types.
-            params: MLflow's; none are known.
+            params: part of MLflow's interface; ignored.
 
         Returns:
-            `probability` (float64) and `thin_file` (bool), a row per fold, in their order.
+            `probability` (float64) and `thin_file` (bool), one row per fold, in the same order.
 
         Raises:
-            InputError: a value is null, as_of is no whole day, the folds are of another spec than the model reads,
-                or damaged.
+            InputError: a value is null, as_of is not a whole day, or the folds are damaged or have another spec than
+                the model reads.
         """
         _require_values(folds)
         for spec in folds["fold_spec"].unique():
@@ -65,7 +65,7 @@ class FoldScorer:
 
 
 def _require_values(folds: pd.DataFrame) -> None:
-    """Raises InputError, which names the column and counts its rows, where a value is null or no whole day."""
+    """Raise InputError if a value is null or as_of is not a whole day; it names the column and the number of rows."""
     for name in SIGNATURE.inputs.input_names():
         if odd := int(folds[name].isna().sum()):
             raise InputError(f"column {name} is null in {odd:,} of {len(folds):,} rows")
@@ -84,7 +84,7 @@ def _pack(folds: pd.DataFrame) -> PackedFolds:
 
 
 def _load_pyfunc(folder: str) -> FoldScorer:
-    """MLflow's hook for a loader module. Raises InputError where the files are not those that were logged."""
+    """Load the model; called by MLflow. Raises InputError if the files differ from those that were logged."""
     logged = next((parent for parent in Path(folder).parents if (parent / "MLmodel").is_file()), None)
     try:
         metadata = {} if logged is None else Model.load(logged).metadata or {}

@@ -1,4 +1,4 @@
-"""What made a model beside its data: the code, the machine, the packages, the rows of each split."""
+"""Lineage of a model: the code, machine and packages that made it, and a hash of the rows of each split."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from lbsf.config.models import Config
 from lbsf.damaged import reading
 from lbsf.parquet import read_parquet
 
-# What tells one example from another: whose, as of when, with what outcome, and how much was folded of what spec.
+# Columns that identify an example: the user, the day, the label, and the spec and size of the fold.
 _IDENTITY = ("user_id", "as_of", "label", "fold_spec", "payments_kept", "merchants_kept", "cents")
 _SECRET = re.compile(r"key|secret|password|token|credential|sas", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def split_hash(files: Sequence[str]) -> str:
-    """SHA-256 of the rows of a split, whatever files they stand in and in whatever order.
+    """Return the SHA-256 of a split's rows, independent of their order and of how they are divided into files.
 
-    Each row becomes 64 bits from every column of _IDENTITY (texts by pandas' fixed SipHash); the sorted rows
-    are hashed. So equal hashes mean the same users with the same labels and folds of the same size, and
-    examples that are built again from the same tables keep their hash. No id can be read from it.
+    Each column of _IDENTITY gives 64 bits per row (text through pandas' SipHash with a fixed key); the sorted rows are
+    hashed. Equal hashes mean the same users with the same labels and folds of the same size. Examples that are built
+    again from the same tables keep their hash. User ids cannot be recovered from it.
 
     Args:
         files: Parquet files of the examples table.
@@ -49,10 +49,10 @@ def split_hash(files: Sequence[str]) -> str:
 
 
 def code_state() -> dict[str, str]:
-    """`git_commit` and `git_dirty` of the code that runs.
+    """Return `git_commit` and `git_dirty` of the running code.
 
-    git_dirty is `yes` where tracked files differ from the commit or new ones are not ignored. Both are
-    `unknown` where there is no repository or no git, as on a cluster that runs the wheel.
+    git_dirty is `yes` if tracked files differ from the commit or there are new files that are not ignored. Both are
+    `unknown` if there is no repository or no git, as on a cluster that runs the wheel.
     """
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     if not commit or changes is None:
@@ -61,8 +61,8 @@ def code_state() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Python, packages, processor and GPUs of the machine that asks; the other ranks' machines are not asked."""
-    # Each look at `metadata` parses the package's file anew.
+    """Return Python, packages, processor and GPUs of this machine; not of the other ranks' machines."""
+    # Each access to `metadata` parses the package's file again.
     described = [distribution.metadata for distribution in importlib.metadata.distributions()]
     packages = {str(of["Name"]): str(of["Version"]) for of in described if of["Name"]}
     return {
@@ -77,10 +77,10 @@ def environment() -> dict[str, Any]:
 
 
 def public_configuration(config: Config) -> dict[str, Any]:
-    """The whole configuration as plain values, without what may be secret.
+    """Return the whole configuration as plain values, without possible secrets.
 
-    Left out are the values of Spark settings whose name speaks of a key, secret, password, token or
-    credential, and user and password in any URI.
+    It leaves out the values of Spark settings whose name contains key, secret, password, token, credential or sas, and
+    the user and password in any URI.
     """
     values = config.model_dump(mode="json")
     settings = values["spark"]["settings"]
@@ -95,7 +95,7 @@ def _public(value: Any) -> Any:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the repository that holds the code; None where it says nothing of it."""
+    """Run git in the repository of the code and return its output; None if git is missing or fails."""
     command = ["git", "-C", str(Path(lbsf.__file__).parent), *arguments]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -105,7 +105,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name; Linux tells it in /proc/cpuinfo alone."""
+    """Return the processor's name; on Linux only /proc/cpuinfo has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -30,12 +30,12 @@ class RegisteredModel:
     """One version of the registered model.
 
     Attributes:
-        name: registered model.
-        version: its version, as MLflow numbers it.
-        run_id: the run that made it.
-        folder: local folder that lbsf.models.artifact.load_model reads; its files are those that were registered.
-        metrics: the run's metrics, last value each.
-        tags: the version's tags.
+        name: name of the registered model.
+        version: MLflow's version number.
+        run_id: the run that trained it.
+        folder: local folder for lbsf.models.artifact.load_model; its files are verified to be those registered.
+        metrics: last value of each of the run's metrics.
+        tags: tags of the version.
     """
 
     name: str
@@ -47,7 +47,7 @@ class RegisteredModel:
 
 
 class Registry:
-    """One registered model of the store that MLflow is pointed at."""
+    """One registered model in MLflow's current store."""
 
     def __init__(self, model_name: str):
         self.model_name = model_name
@@ -55,14 +55,14 @@ class Registry:
 
     @store_failures()
     def register(self, run: Run, folder: Path, example: pd.DataFrame) -> RegisteredModel:
-        """Logs a saved model to its run, registers it and makes it the challenger.
+        """Log a saved model to its run, register it and make it the challenger.
 
-        A run is registered once: where an earlier call was ended before its end, this one does what was left to do.
+        A run is registered only once: if an earlier call was interrupted, this one completes it.
 
         Args:
-            run: the run under way.
-            folder: as lbsf.models.artifact.save_model wrote it.
-            example: a few rows of folds with the signature's columns; MLflow scores them as a check.
+            run: the active run.
+            folder: folder written by lbsf.models.artifact.save_model.
+            example: a few folds with the columns of SIGNATURE; MLflow scores them as a check.
         """
         try:
             self._client.create_registered_model(self.model_name)
@@ -70,13 +70,13 @@ class Registry:
             if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
                 raise
         version = self._registered(run.run_id) or self._new_version(run, folder, example)
-        # It may have been promoted since an earlier call.
+        # The version may have been promoted since an earlier call.
         if self.version_of(CHAMPION) != str(version.version):
             self._client.set_registered_model_alias(self.model_name, CHALLENGER, version.version)
         return self._model(version)
 
     def _registered(self, run_id: str) -> ModelVersion | None:
-        """The run's version; one that was begun and never got ready is removed."""
+        """Return the run's version, and remove versions of the run that never became ready."""
         found = None
         for version in self._versions():
             if version.run_id == run_id and version.status == "READY":
@@ -88,7 +88,7 @@ class Registry:
     def _new_version(self, run: Run, folder: Path, example: pd.DataFrame) -> ModelVersion:
         import lbsf
 
-        # No version came of what the run logged before: it was ended in between.
+        # Models that the run logged before it was interrupted never got a version.
         experiment = self._client.get_run(run.run_id).info.experiment_id
         for left in self._client.search_logged_models([experiment], f"source_run_id = '{run.run_id}'"):
             self._client.delete_logged_model(left.model_id)
@@ -108,10 +108,10 @@ class Registry:
         )
 
     def fetch(self, alias: str) -> RegisteredModel:
-        """The version that carries an alias, its files made local.
+        """Return the version with an alias, and download its files.
 
         Raises:
-            InputError: no version carries it, or its files are not those that were registered.
+            InputError: no version has the alias, or its files differ from those that were registered.
         """
         found = self.find(alias)
         if found is None:
@@ -122,22 +122,22 @@ class Registry:
 
     @store_failures()
     def find(self, alias: str) -> RegisteredModel | None:
-        """Like fetch, but None where no version carries the alias."""
+        """Return the version as `fetch` does, but None if no version has the alias."""
         version = self._carrier(alias)
         return None if version is None else self._model(version)
 
     @store_failures()
     def version_of(self, alias: str) -> str | None:
-        """The number of the version that carries an alias; its files are not looked at."""
+        """Return the number of the version with an alias, without checking its files; None if there is none."""
         version = self._carrier(alias)
         return None if version is None else str(version.version)
 
     @store_failures()
     def of_version(self, name: str, version: str) -> RegisteredModel:
-        """A registered version by its number.
+        """Return a registered version by its number.
 
         Raises:
-            InputError: the registry has it no more, or its files are not those that were registered.
+            InputError: the version no longer exists, or its files differ from those that were registered.
         """
         try:
             return self._model(self._client.get_model_version(name, version))
@@ -148,7 +148,7 @@ class Registry:
 
     @store_failures()
     def tag(self, model: RegisteredModel, tags: Mapping[str, str | None]) -> None:
-        """Writes tags onto a version, one after the other in this order; None takes a tag off."""
+        """Set tags of a version, one after the other in this order; None deletes a tag."""
         there = self._client.get_model_version(model.name, model.version).tags
         for key, value in tags.items():
             if value is not None:
@@ -158,17 +158,17 @@ class Registry:
 
     @store_failures()
     def promote(self, model: RegisteredModel) -> None:
-        """Makes a version the champion; it is no challenger any more. May be repeated."""
+        """Make a version the champion, and no longer the challenger. Can be repeated."""
         self._client.set_registered_model_alias(model.name, CHAMPION, model.version)
         if self.version_of(CHALLENGER) == model.version:
             self._client.delete_registered_model_alias(model.name, CHALLENGER)
 
     @store_failures()
     def table_versions(self) -> dict[str, set[int]]:
-        """Delta versions, by table, that any version of the registered model was trained or validated on.
+        """Return the Delta versions, by table, that any version of the model was trained or validated on.
 
         Raises:
-            InputError: the registry does not know the model, or not what a version of it was trained on.
+            InputError: the model is not in the registry, or the run of one of its versions is gone.
         """
         found: dict[str, set[int]] = defaultdict(set)
         for version in self._versions():
@@ -181,7 +181,7 @@ class Registry:
                     f"model {self.model_name} version {version.version}: its run {version.run_id} is gone, so nobody "
                     "knows the tables that it was trained on; restore the run, or delete the version"
                 ) from None
-            # As train_model logs them, and as validate_model tags them.
+            # train_model logs them as parameters, validate_model as tags.
             tags = self._client.get_model_version(version.name, version.version).tags
             recorded = [*run.data.params.items(), *((k.removeprefix("validation_"), v) for k, v in tags.items())]
             for key, value in recorded:
@@ -199,7 +199,7 @@ class Registry:
             raise
 
     def _versions(self) -> Iterator[ModelVersion]:
-        """Every version of the registered model."""
+        """Yield every version of the registered model."""
         token = None
         while True:
             try:
@@ -216,7 +216,7 @@ class Registry:
                 return
 
     def _model(self, version: ModelVersion) -> RegisteredModel:
-        """The version with its files, which must be those that were registered."""
+        """Download a version's files and check that they are those that were registered."""
         what = f"model {version.name} version {version.version}"
         tags = dict(self._client.get_model_version(version.name, version.version).tags)
         try:

@@ -1,4 +1,4 @@
-"""An MLflow run, and what is logged to it."""
+"""Logs to an MLflow run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lbsf.tracking.store import store_failures
 
 
 class Run:
-    """An MLflow run, by its id: nothing that is logged here changes the run's status."""
+    """An MLflow run, by its id. Logging does not change the run's status."""
 
     def __init__(self, run_id: str):
         self.run_id = run_id
@@ -21,29 +21,29 @@ class Run:
 
     @store_failures()
     def params(self, values: Mapping[str, Any]) -> None:
-        """Logs parameters."""
+        """Log parameters."""
         mlflow.log_params(dict(values), run_id=self.run_id)
 
     @store_failures()
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Logs metrics, at one epoch or for the whole run."""
+        """Log metrics of one epoch (`step`), or of the whole run (None)."""
         mlflow.log_metrics(dict(values), step=step, run_id=self.run_id)
 
     @store_failures()
     def figure(self, figure: Figure, name: str) -> None:
-        """Logs a picture under figures/NAME.png."""
+        """Log a figure as figures/NAME.png."""
         self._client.log_figure(self.run_id, figure, f"figures/{name}.png")
 
     @store_failures()
     def document(self, values: Mapping[str, Any], name: str) -> None:
-        """Logs a mapping under a file name that ends in .json or .yaml."""
+        """Log a mapping as a file whose name ends in .json or .yaml."""
         self._client.log_dict(self.run_id, dict(values), name)
 
     @store_failures()
     def table(self, rows: pd.DataFrame, name: str) -> None:
-        """Logs a table as tables/NAME.csv and tables/NAME.json (a list of rows), replacing older ones.
+        """Log a table as tables/NAME.csv and tables/NAME.json (a list of rows), replacing older ones.
 
-        Not mlflow.log_table, which would add the rows of a second validation to those of the first.
+        mlflow.log_table would append the rows of a second validation to those of the first.
         """
         self._client.log_text(self.run_id, rows.to_csv(index=False), f"tables/{name}.csv")
         self._client.log_text(self.run_id, rows.to_json(orient="records", indent=2), f"tables/{name}.json")

@@ -1,4 +1,4 @@
-"""The MLflow store: whether it can be used, and its failures as one line each."""
+"""Checks that the MLflow store is usable, and turns its failures into one-line errors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from lbsf.errors import InputError
 
-# Seconds to wait for the store before a job begins. MLflow's own retries take minutes and say nothing.
+# Seconds to wait for the store before a job starts. MLflow's own retries take minutes without any output.
 PROBE_SECONDS = 8
-# What MLflow says where an experiment, a run, a model or a version is not there.
+# MLflow's error codes for a missing experiment, run, model or version.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.ERROR)
-# It logs a traceback of what it raises.
+# This module logs the traceback of each exception that it raises.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
@@ -36,10 +36,10 @@ class StoreError(InputError):
 
 
 def require_usable(uri: str) -> None:
-    """Raises StoreError where a server gives no answer within PROBE_SECONDS, or a sqlite file stays locked as long."""
+    """Raise StoreError if a server does not answer, or a sqlite file stays locked, for PROBE_SECONDS."""
     with store_failures(uri):
         if uri.startswith(("http://", "https://")):
-            # Any answer will do: not every server or proxy knows the path.
+            # Any response is enough, because not every server or proxy has this path.
             host = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
             once = {"max_retries": 0, "timeout": PROBE_SECONDS, "raise_on_status": False}
             http_request(host, "/health", "GET", **once)  # type: ignore[no-untyped-call]
@@ -54,17 +54,17 @@ def _wait_for_lock(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
-        # A store that may only be read is good enough for jobs that only read.
+        # A read-only store is sufficient for jobs that only read.
         if "readonly" not in str(error):
             raise
 
 
 @contextmanager
 def store_failures(uri: str | None = None) -> Iterator[None]:
-    """Turns failures to reach the store into a StoreError that names it; also a decorator.
+    """Turn failures to reach the store into a StoreError that names it. A context manager and decorator.
 
     Args:
-        uri: of the store; None: the one that MLflow is pointed at.
+        uri: URI of the store; None: MLflow's current tracking URI.
     """
     try:
         yield
@@ -77,13 +77,13 @@ def store_failures(uri: str | None = None) -> Iterator[None]:
 
 
 def _failure(error: BaseException | None) -> str | None:
-    """What keeps the store from answering, in words; None where it did answer."""
+    """Return why the store cannot be reached or used, and the remedy; None if it did answer."""
     while error is not None:
         if isinstance(error, RequestException) and error.response is None:
-            # What urllib3 met, as a refused connection, a name that is not known, or silence.
+            # urllib3's reason: a refused connection, an unknown host, a timeout.
             met = getattr(next(iter(error.args), None), "reason", None) or error
             return f"cannot be reached ({type(met).__name__}): start it or mend tracking.uri"
-        # Not their other kinds, as IntegrityError: that is an answer.
+        # Not subclasses such as IntegrityError: they are answers of a working database.
         if type(error) in (DatabaseError, OperationalError, sqlite3.DatabaseError, sqlite3.OperationalError):
             said = " ".join(str(getattr(error, "orig", error)).split())
             remedy = "wait for the process that holds it, or end it" if "locked" in said else "mend it"

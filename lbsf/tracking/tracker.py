@@ -19,7 +19,7 @@ from lbsf.tracking.run import Run
 from lbsf.tracking.store import NOT_THERE, require_usable, store_failures
 
 PRETRAINED = "pretrained"
-# Tag of a run: what it works on.
+# Tag with the key of the work that a run does.
 KEY = "lbsf.key"
 
 
@@ -27,11 +27,11 @@ class Tracker(Registry):
     """One tracking store and its registry: the configured server, or a sqlite file under `storage.root`/mlflow."""
 
     def __init__(self, config: Config, root: Path):
-        """Points MLflow at the store.
+        """Set MLflow's tracking and registry URIs.
 
         Args:
-            config: its `tracking` section.
-            root: `storage.root` as a local path, for the embedded store.
+            config: the configuration; its `tracking` section is used.
+            root: `storage.root` as a local path, for the sqlite store.
 
         Raises:
             StoreError: the store is a server that cannot be reached, or a sqlite file that stays locked.
@@ -52,12 +52,12 @@ class Tracker(Registry):
 
     @contextmanager
     def run(self, name: str, key: str | None = None) -> Iterator[Run]:
-        """A new run; it is marked failed where the block raises.
+        """Start a new run; it is marked as failed if the block raises.
 
         Args:
-            name: of the run.
-            key: what the run works on, which nobody else works on now: runs of that key that a kill left RUNNING
-                are ended as KILLED.
+            name: name of the run.
+            key: key of the work that the run does. No other process may be doing this work: runs with the same key
+                that are still RUNNING are set to KILLED.
         """
         with store_failures():
             if mlflow.get_experiment_by_name(self._experiment) is None:
@@ -70,10 +70,10 @@ class Tracker(Registry):
 
     @contextmanager
     def resume(self, run_id: str, key: str | None = None) -> Iterator[Run]:
-        """A run that was begun earlier, to go on with; `key` as for `run`.
+        """Resume an earlier run; `key` as for `run`.
 
         Raises:
-            InputError: the store has the run no more.
+            InputError: the run no longer exists.
         """
         with store_failures():
             if key is not None:
@@ -88,7 +88,7 @@ class Tracker(Registry):
                 yield Run(run_id)
 
     def _end_killed(self, key: str, but: str | None = None) -> None:
-        """Ends the runs of a key that are RUNNING though nobody runs them; not the run `but`."""
+        """Set runs of a key that were killed but are still RUNNING to KILLED, except the run `but`."""
         experiment = mlflow.get_experiment_by_name(self._experiment)
         found = self._client.search_runs(
             [experiment.experiment_id] if experiment else [],
@@ -100,18 +100,18 @@ class Tracker(Registry):
 
     @store_failures()
     def save_pretrained(self, run: Run, folder: Path) -> None:
-        """Logs weights that were trained without labels to their run, for `latest_pretrained`."""
+        """Log pretrained weights to their run, for `latest_pretrained`."""
         mlflow.log_artifacts(str(folder), PRETRAINED, run_id=run.run_id)
         self._client.set_tag(run.run_id, DIGEST, files_digest(folder))
-        # By this tag they are found, so it comes last.
+        # Set last, because `latest_pretrained` finds the weights by this tag.
         self._client.set_tag(run.run_id, PRETRAINED, "weights")
 
     @store_failures()
     def latest_pretrained(self, folder: Path) -> str:
-        """Copies the newest weights that were trained without labels into `folder`; the run that made them.
+        """Copy the newest pretrained weights into `folder`; return the id of their run.
 
         Raises:
-            InputError: there are none, or their files are not those that were logged.
+            InputError: there are none, or their files differ from those that were logged.
         """
         experiment = mlflow.get_experiment_by_name(self._experiment)
         found = self._client.search_runs(

@@ -1,7 +1,7 @@
 """Checkpoints of a training run: one safetensors file, with everything but the tensors as JSON in its header.
 
-Nothing is pickled. The state of random generators is not needed: they are seeded at each step from the seed, the step
-and the rank, and the order of the users follows from the seed and the epoch.
+Nothing is pickled. The state of random generators is not saved: they are seeded at each step from the seed, the step
+and the rank, and the order of the users depends only on the seed and the epoch.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, plan: TrainingPlan) ->
     }
     header["sha256"] = _digest(header, tensors)
     path = RunFolder(folder).checkpoint
-    # A name of its own: the ranks of a run that was killed may still be on their way out.
+    # A unique name, because the ranks of a killed run may still be ending.
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{path.name}.", delete=False) as file:
         try:
             file.write(save(tensors, header))
@@ -99,7 +99,7 @@ def load_checkpoint(folder: Path, plan: TrainingPlan) -> Checkpoint | None:
     """Read the folder's checkpoint to the CPU; return None if there is none.
 
     Raises:
-        InputError: it cannot be read, is damaged, or is of another plan (another network, other data, other settings).
+        InputError: it cannot be read, is damaged, or belongs to another plan (another network, other data or settings).
     """
     path = RunFolder(folder).checkpoint
     if not path.exists():
@@ -128,7 +128,7 @@ def load_checkpoint(folder: Path, plan: TrainingPlan) -> Checkpoint | None:
 
 
 def _digest(header: Mapping[str, str], tensors: Tensors) -> str:
-    """SHA-256 of what a checkpoint says and holds: the header, and the name and bytes of each tensor."""
+    """Return the SHA-256 of a checkpoint: its header, and the name, dtype, shape and bytes of each tensor."""
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())

@@ -22,24 +22,24 @@ from lbsf.errors import InputError, UserError
 
 T = TypeVar("T")
 
-# horovodrun, killed by prctl(2) when its parent ends; what runs its ranks ends them then. Not SIGTERM: horovodrun
-# waits for its own threads on it, now and then for ever.
+# Runs horovodrun so that prctl(2) kills it when its parent ends; the processes that run its ranks then end them. On
+# SIGTERM, horovodrun would wait for its own threads, sometimes for ever.
 _HOROVODRUN = (
     "import ctypes, runpy, signal; PR_SET_PDEATHSIG = 1; ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL); "
     "runpy.run_module('horovod.runner.launch', run_name='__main__', alter_sys=True)"
 )
-# Milliseconds between two rounds of talk among ranks without a GPU. Horovod's own, 1, takes computing time from the
-# ranks, which talk once a step of 100 and more (docs/decisions/0013-narrow-words.md).
+# Milliseconds between Horovod's communication cycles without a GPU. Horovod's default, 1, takes computing time from the
+# ranks, which communicate once per step of 100 ms or more (docs/decisions/0013-narrow-words.md).
 _CPU_CYCLE = "3"
-# Seconds between two looks at whether gradients have arrived. Horovod's own wait looks without pause: a rank that waits
-# takes computing time from the one it waits for, where both share a core or its threads need one.
+# Seconds between two checks whether the gradients have arrived. Horovod's own wait is a busy loop: a waiting rank takes
+# computing time from the one it waits for, if both share a core or the latter's threads need one.
 _POLL_SECONDS = 0.0002
-# Seconds in which ranks must have ended after horovodrun was killed: it gives them five.
+# Seconds for ranks to end after horovodrun was killed; Horovod itself gives them five.
 _END_RANKS = 8.0
 
 
 def start() -> tuple[int, int]:
-    """Joins the other ranks; (rank, ranks)."""
+    """Join the other ranks; return (rank, ranks)."""
     if not torch.cuda.is_available():
         os.environ.setdefault("HOROVOD_CYCLE_TIME", _CPU_CYCLE)
     hvd.init()
@@ -47,37 +47,37 @@ def start() -> tuple[int, int]:
 
 
 def world() -> tuple[int, int]:
-    """(rank, ranks), as they are now: elastic ranks change."""
+    """Return the current (rank, ranks); they change in elastic training."""
     return hvd.rank(), hvd.size()
 
 
 def stop() -> None:
-    """Leaves the other ranks in good order."""
+    """Disconnect from the other ranks."""
     hvd.shutdown()
 
 
 class _Restart(State):  # type: ignore[misc]  # horovod has no types
-    """Keeps nothing: after a change of ranks, training goes on from the checkpoint on disk."""
+    """An empty elastic state: after a change of ranks, training resumes from the checkpoint on disk."""
 
     def save(self) -> None:
-        """There is nothing in memory that another attempt needs."""
+        """Do nothing: another attempt needs nothing from memory."""
 
     restore = sync = reset = save
 
 
 def run_elastic(attempt: Callable[[Callable[[], None]], None]) -> None:
-    """Runs `attempt` until it ends well, anew whenever a rank is lost or ranks are waiting to join.
+    """Run `attempt` until it succeeds, and restart it whenever a rank is lost or ranks are waiting to join.
 
     Args:
-        attempt: is given a function to call, on all ranks, where the run can be taken up from: there, and
-            only there, new ranks may join, and the function does not return then.
+        attempt: takes a function that all ranks must call wherever the run can be resumed. Only in this call may new
+            ranks join; it then does not return.
     """
     state = _Restart(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)
     hvd.elastic.run(lambda state: attempt(state.check_host_updates))(state)
 
 
 def require_agreement(digest: str, difference: str, remedy: str) -> None:
-    """Raises InputError `ranks … <difference> than rank 0: <remedy>` on every rank unless all hold the same digest."""
+    """Raise InputError `ranks … <difference> than rank 0: <remedy>` on every rank unless all have the same digest."""
     digests = hvd.allgather_object(digest)
     if len(set(digests)) != 1:
         odd = [rank for rank, other in enumerate(digests) if other != digests[0]]
@@ -85,14 +85,14 @@ def require_agreement(digest: str, difference: str, remedy: str) -> None:
 
 
 def from_rank_0(make: Callable[[], T]) -> T:
-    """What rank 0 makes, on every rank; a UserError that it meets is raised on every rank."""
+    """Call `make` on rank 0 and return its result on every rank; a UserError in it is raised on every rank."""
     made: T | UserError | None = None
     if hvd.rank() == 0:
         try:
             made = make()
         except UserError as error:
             made = error
-    # Named here: Horovod would name it by its type, which differs from rank to rank, and wait for ever.
+    # By default, Horovod names it after its type, which differs between ranks, and would wait for ever.
     found: T | UserError = hvd.broadcast_object(made, name="from_rank_0")
     if isinstance(found, UserError):
         raise found
@@ -100,7 +100,7 @@ def from_rank_0(make: Callable[[], T]) -> T:
 
 
 def local_device() -> torch.device:
-    """This rank's own GPU where there are some, else the CPU."""
+    """Return this rank's own GPU if there are GPUs, else the CPU."""
     if torch.cuda.is_available():
         torch.cuda.set_device(hvd.local_rank())
         return torch.device("cuda", hvd.local_rank())
@@ -108,12 +108,12 @@ def local_device() -> torch.device:
 
 
 class DistributedTraining:
-    """A model and its optimizer, the same on all ranks; gradients are averaged over them.
+    """A model and its optimizer, the same on all ranks, trained on gradients averaged over the ranks.
 
-    A step is `accumulate` calls of `backward`, then one of `step`. Gradients travel together after the last backward
-    pass, not each as it comes up in it: talk in small parts costs ranks on CPUs more time than it hides, and the few
-    megabytes take a GPU's links no time worth hiding. What a rank does between the last `backward` and `step` it does
-    while they travel.
+    A step is `accumulate` calls of `backward`, then one of `step`. All gradients are sent together after the last
+    backward pass instead of overlapping with it: on CPUs many small messages cost more time than the overlap saves, and
+    on GPUs sending the few megabytes takes too little time to hide. The transfer is asynchronous: work between the last
+    `backward` and `step` overlaps with it.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, gradient_clip: float, accumulate: int = 1):
@@ -121,15 +121,15 @@ class DistributedTraining:
         self.gradient_clip, self.accumulate = gradient_clip, accumulate
         self._passes = 0
         self._travelling: int | None = None
-        # Not broadcast_optimizer_state: where the state is still empty, it fills it by a step without gradients,
-        # which decays the weights and leaves AdamW's count of steps at one. Ranks are given the same state instead.
+        # Not broadcast_optimizer_state: it fills an empty state by a step without gradients, which decays the weights
+        # and leaves AdamW's step count at one. The caller gives all ranks the same state instead.
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Adds a batch's gradient, a scalar mean loss's, to this step's; the last one's sends them on their way.
+        """Add the gradient of a batch's mean loss, a scalar, to this step's; the last call starts the transfer.
 
-        A loss that is not finite makes the gradient NaN, so that all ranks see it when gradients are averaged,
-        without a message of its own.
+        A loss that is not finite makes the gradient NaN, so that all ranks see it in the averaged gradient, without an
+        extra message.
         """
         loss.backward(torch.where(torch.isfinite(loss), 1 / self.accumulate, torch.nan))  # type: ignore[no-untyped-call]
         self._passes += 1
@@ -137,10 +137,10 @@ class DistributedTraining:
             self._send_gradients()
 
     def step(self, learning_rate: float) -> None:
-        """One step on the mean gradient of all batches and ranks, its norm clipped.
+        """Do one optimizer step on the mean gradient of all batches and ranks, with its norm clipped.
 
         Raises:
-            FloatingPointError: on all ranks, some rank's loss or gradient is not finite; the weights are as before.
+            FloatingPointError: on all ranks, if a rank's loss or gradient is not finite; the weights do not change.
         """
         self._await_gradients()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
@@ -154,7 +154,7 @@ class DistributedTraining:
     def _send_gradients(self) -> None:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for parameter in trained:
-            # What this rank's batch had no use for, another's may have had.
+            # Another rank's batch may have used a parameter that this rank's did not.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         if hvd.size() > 1:
@@ -167,17 +167,17 @@ class DistributedTraining:
         if self._travelling is not None:
             while not hvd.poll(self._travelling):
                 time.sleep(_POLL_SECONDS)
-            # Raises where a rank was lost.
+            # Raises if a rank was lost.
             hvd.synchronize(self._travelling)
             self._travelling = None
 
     def optimizer_state(self) -> dict[str, torch.Tensor]:
-        """The optimizer's tensors, `<number of the parameter>.<name>` each."""
+        """Return the optimizer's tensors by `<number of the parameter>.<name>`."""
         state = self.optimizer.state_dict()["state"]
         return {f"{number}.{name}": value for number, of in state.items() for name, value in of.items()}
 
     def restore_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Takes over what `optimizer_state` gave."""
+        """Load tensors returned by `optimizer_state`."""
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
             number, _, name = key.partition(".")
@@ -187,19 +187,19 @@ class DistributedTraining:
 
 
 def average_buffers(model: nn.Module) -> None:
-    """Gives all ranks the mean of their running statistics (batch normalisation), so all score alike."""
+    """Average the running statistics of batch normalisation over all ranks, so that all ranks score alike."""
     for name, buffer in model.named_buffers():
         if buffer.is_floating_point():
             buffer.copy_(hvd.allreduce(buffer, name=f"buffer.{name}"))
 
 
 def mean_over_ranks(value: float, name: str) -> float:
-    """The mean of a number over all ranks."""
+    """Return the mean of a number over all ranks."""
     return float(hvd.allreduce(torch.tensor(value, dtype=torch.float64), name=name))
 
 
 def gather(values: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
-    """All ranks' values, (n_rank, ...) each, joined in order of rank; n_rank may differ and be 0."""
+    """Concatenate all ranks' values, (n_rank, ...) each, in order of rank; n_rank may differ and be 0."""
     return np.asarray(hvd.allgather(torch.from_numpy(np.ascontiguousarray(values)), name=name).numpy())
 
 
@@ -213,18 +213,18 @@ def launch(
     elastic: ElasticConfig | None = None,
     timeout_seconds: int | None = None,
 ) -> int:
-    """Runs a command on every rank with horovodrun over Gloo, and waits for all.
+    """Run a command on every rank with horovodrun over Gloo, and wait for all ranks.
 
-    The ranks end with this process, also where it is killed, and where an exception, such as a signal's, ends the wait.
+    The ranks end with this process, even if it is killed, and also if an exception, such as a signal's, ends the wait.
 
     Args:
         command: program and arguments, the same on every rank.
-        ranks: number of processes; with `elastic`, of those that begin.
-        hosts: `host:slots,…`; None: all on this machine, or where `elastic` finds hosts.
-        on_line: called with each line that a rank prints, horovodrun's rank prefix cut off.
-        network_interfaces: that ranks talk over, `eth0,…`; None: horovodrun finds them.
-        elastic: how few and how many ranks there may be.
-        timeout_seconds: how long a rank may be silent before the others give up; None: Gloo's own 30.
+        ranks: number of processes; with `elastic`, their number at the start.
+        hosts: `host:slots,…`; None: all on this machine, or on the hosts that `elastic` finds.
+        on_line: called with each line that a rank prints, without horovodrun's rank prefix.
+        network_interfaces: interfaces for the ranks' communication, `eth0,…`; None: horovodrun finds them.
+        elastic: the lowest and highest number of ranks, and how to find hosts.
+        timeout_seconds: seconds that a rank may be silent before the others give up; None: Gloo's default, 30.
 
     Returns:
         horovodrun's exit status.
@@ -240,7 +240,7 @@ def launch(
         options += ["--min-np", str(elastic.min_ranks), "--max-np", str(elastic.max_ranks)]
         options += ["--host-discovery-script", elastic.discovery_script]
     run = [sys.executable, "-c", _HOROVODRUN, "--gloo", *options, *command]
-    # A session of its own: Ctrl-C reaches this process alone, which then ends the ranks.
+    # In a new session, Ctrl-C reaches only this process, which then ends the ranks.
     with subprocess.Popen(
         run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1, start_new_session=True
     ) as process:
@@ -255,7 +255,7 @@ def launch(
 
 
 def _end_ranks(horovodrun: subprocess.Popen[str]) -> None:
-    """Kills horovodrun; what runs its ranks ends them then, and is killed where it does not in good time."""
+    """Kill horovodrun, so that its child processes end the ranks; kill those that still run after _END_RANKS."""
     started = psutil.Process(horovodrun.pid).children(recursive=True)
     horovodrun.kill()
     _, alive = psutil.wait_procs(started, timeout=_END_RANKS)

@@ -42,13 +42,14 @@ class TrainingPlan(BaseModel):
         splits: by name: train, validation, and test and out_of_time if they have users.
         output: folder for the trained model and the evaluation.
         network: lbsf, or a network of lbsf.baselines.sequences.
-        view: what the network is shown of each fold.
+        view: the part of each fold that the network reads.
         start_from: folder of a saved model whose weights training starts from.
-        start_sha256: SHA-256 of its files, by which ranks find out whether they see the same.
-        objective: default, or one of lbsf.models.pretraining, which read no labels.
-        thin_file: what the model says of users with too little history; None: nothing, it cannot be served.
+        start_sha256: SHA-256 of its files, to check that all ranks read the same files.
+        objective: default, or one of lbsf.models.pretraining, which use no labels.
+        thin_file: the probability for users with too little history; None: there is none, and the model cannot be
+            served.
 
-    A teacher is made of the same splits, with the same seed, so the plan's key need not know of it.
+    The plan's key leaves out the teacher, because it is trained on the same splits with the same seed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -67,7 +68,7 @@ class TrainingPlan(BaseModel):
 
     @staticmethod
     def in_folder(parent: Path, **settings: Any) -> TrainingPlan:
-        """Return a plan whose folder under `parent` is named by its key: the same settings find the same folder.
+        """Return a plan whose folder under `parent` is named by its key, so the same settings use the same folder.
 
         Args:
             parent: folder of the training runs.
@@ -82,7 +83,7 @@ class TrainingPlan(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def determining(self) -> dict[str, Any]:
-        """The part of the plan that decides the result: not where it runs and writes."""
+        """Return the part of the plan that determines the result, without where it runs and writes."""
         where = {"hosts", "network_interfaces", "elastic", "rank_timeout_seconds"}
         teachers = {name: {"teacher"} for name in self.splits}
         return self.model_dump(

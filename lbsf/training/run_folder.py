@@ -25,22 +25,22 @@ class RunFolder:
 
     @property
     def plan_file(self) -> Path:
-        """The plan that every rank reads, JSON."""
+        """Return the plan that every rank reads, a JSON file."""
         return self.path / "plan.json"
 
     @property
     def model(self) -> Path:
-        """The folder of the trained model (lbsf.models.artifact)."""
+        """Return the folder of the trained model (lbsf.models.artifact)."""
         return self.path / "model"
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint to resume from (lbsf.training.checkpoint)."""
+        """Return the checkpoint to resume from (lbsf.training.checkpoint)."""
         return self.path / "checkpoint.safetensors"
 
     @property
     def run_id_file(self) -> Path:
-        """The id of the MLflow run of an unfinished training."""
+        """Return the file with the id of the MLflow run of an unfinished training."""
         return self.path / "mlflow_run"
 
     def predictions(self, split: str) -> Path:
@@ -53,14 +53,14 @@ class RunFolder:
 
     @property
     def run_id(self) -> str | None:
-        """The MLflow run of an unfinished training; None where none was noted."""
+        """Return the id of the MLflow run of an unfinished training; None if none was noted."""
         return self.run_id_file.read_text(encoding="utf-8") or None if self.run_id_file.exists() else None
 
     def note_run_id(self, run_id: str) -> None:
-        """Note the MLflow run that goes on when the training is resumed."""
+        """Write down the MLflow run that continues when the training is resumed."""
         self.run_id_file.write_text(run_id, encoding="utf-8")
 
     def forget_progress(self) -> None:
-        """Remove what a training would resume from."""
+        """Remove the files from which a training would resume."""
         self.checkpoint.unlink(missing_ok=True)
         self.run_id_file.unlink(missing_ok=True)

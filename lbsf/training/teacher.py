@@ -1,4 +1,4 @@
-"""Knowledge distillation: a teacher's probabilities beside the splits of a training plan."""
+"""Knowledge distillation: adds a teacher's probabilities to the splits of a training plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def with_teacher(plan: TrainingPlan, probability: Mapping[str, Floats]) -> Train
     """Write a teacher's probabilities into the run's folder and return the plan that reads them.
 
     Args:
-        plan: the run; its folder is made where it is missing.
+        plan: of the run; its folder is created if it is missing.
         probability: split -> (users,) probability of default that the teacher gives each user, in the order of the
             split's files.
     """
