@@ -1,4 +1,4 @@
-"""Damaged Parquet files in words: which file of which table, what is wrong, and what helps."""
+"""Messages for damaged Parquet files: which file of which table, what is wrong, and how to repair it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lbsf.errors import InputError
 
-# What PyArrow raises where a file is missing or damaged.
+# Exceptions that PyArrow raises where a file is missing or damaged.
 UNREADABLE = (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError)
 _TABLE = re.compile(r"/tables/(\w+)/")
 _DAY = re.compile(r"(?:as_of|score_date)=(\d{4}-\d{2}-\d{2})")
@@ -30,14 +30,14 @@ _REMEDIES = {
 
 
 def damaged(path: str, problem: str) -> str:
-    """The line for a damaged file.
+    """Return the message for a damaged file.
 
     Args:
-        path: the file, of one of the tables.
+        path: a file of one of the tables.
         problem: what is wrong, as the end of a sentence.
 
     Returns:
-        Table, file, problem and what a person can do.
+        One line with the table, the file, the problem and the remedy.
     """
     table = _TABLE.search(path)
     if table is None:
@@ -49,7 +49,7 @@ def damaged(path: str, problem: str) -> str:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Within it, a fault of PyArrow's reader is an InputError that names the file."""
+    """Turn errors of PyArrow's reader within the block into an InputError that names the file."""
     try:
         yield
     except FileNotFoundError:

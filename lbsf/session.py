@@ -1,4 +1,4 @@
-"""The Spark session: the platform's where one runs, else a local one with Delta's cached jars."""
+"""The Spark session: the platform's running session, or else a local one with Delta's cached jars."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from pyspark.sql import SparkSession
 from lbsf.config.models import SparkConfig
 from lbsf.scratch import scratch_folder
 
-# Rows that Spark hands to Python at a time.
+# Largest number of rows in a batch that Spark passes to Python.
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
-# What every session has, the platform's own too: days are UTC days, and a value that cannot be read as its
-# type is null, so that the contract refuses its row and the job goes on.
+# Settings of every session, including the platform's. Days are UTC days. A value that cannot be cast to its type is
+# null, so that the contract refuses its row and the job continues.
 _ALWAYS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "false",
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
-    # Parquet's own type of an instant: smaller than Spark's old one, with statistics, read alike everywhere.
+    # Parquet's standard timestamp is smaller than Spark's old one, has statistics, and every reader understands it.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
 
 
 def jar_cache() -> Path:
-    """Folder of Delta's jars, keyed by Delta's version, under the user's cache folder."""
+    """Return the folder of Delta's jars, one for each version of Delta, under the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "lbsf" / f"delta-{version('delta-spark')}"
 
 
 def get_spark(config: SparkConfig) -> SparkSession:
-    """The active Spark session, or a new local one.
+    """Return the active Spark session, or a new local one.
 
-    On Databricks, and under spark-submit, the session that is there is used as it is; only the time
-    zone and how values are read are set.
+    On Databricks and under spark-submit the running session is used as it is. Only the time zone and how values are
+    read are set.
     """
     spark = SparkSession.getActiveSession()
     if spark is None and "DATABRICKS_RUNTIME_VERSION" in os.environ:
@@ -53,13 +53,13 @@ def get_spark(config: SparkConfig) -> SparkSession:
 
 
 def in_utc(collected: datetime) -> datetime:
-    """An instant that Spark handed to the driver: in the machine's own zone, without saying so."""
+    """Return a timestamp collected from Spark in UTC. Spark collects it as naive, in the machine's own zone."""
     return collected.astimezone(UTC)
 
 
 @contextmanager
 def settings_of(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
-    """Within it the session has these settings; behind it, what it had before."""
+    """Apply settings to the session within the block, then restore the previous ones."""
     before = {key: spark.conf.get(key, None) for key in settings}
 
     def set_back() -> None:
@@ -74,7 +74,7 @@ def settings_of(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[No
     try:
         yield
     except BaseException:
-        # The error that ended the block is told, also where Spark is gone and cannot be set back.
+        # Raise the block's own error even where Spark has stopped and the settings cannot be restored.
         with suppress(Exception):
             set_back()
         raise
@@ -83,9 +83,9 @@ def settings_of(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[No
 
 @contextmanager
 def _own_ctrl_c() -> Iterator[None]:
-    """A handler of SIGINT that the program set outlives Spark's start, which would take its place.
+    """Keep the program's SIGINT handler, which Spark would replace at its start.
 
-    Spark's own asks Spark on the connection that waits for an answer, which fails with many lines.
+    Spark's own handler sends a request on the connection that is waiting for an answer, which fails with many lines.
     """
     before = signal.getsignal(signal.SIGINT)
     yield
@@ -95,11 +95,11 @@ def _own_ctrl_c() -> Iterator[None]:
 
 
 def _local(config: SparkConfig) -> SparkSession:
-    # Tasks run this very interpreter, whatever `python3` the PATH has.
+    # Tasks must run this interpreter, not the `python3` on the PATH.
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    # A laptop's host name may not resolve; nothing here leaves the machine.
+    # A laptop's host name may not resolve, and nothing here leaves the machine.
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    # A killed session leaves files, which the next one removes with this folder.
+    # A killed session leaves files behind; the next one removes them with this folder.
     scratch = scratch_folder()
     builder = SparkSession.builder.master(config.master).appName("lbsf")
     settings = {
@@ -109,17 +109,17 @@ def _local(config: SparkConfig) -> SparkSession:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.debug.maxToStringFields": "200",
-        # A small table's snapshot needs no 50 tasks.
+        # The snapshot of a small table does not need 50 tasks.
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         "spark.local.dir": str(scratch),
-        # What Spark's catalog of a session and the SQL server write belongs to nobody's working directory.
+        # By default the session's catalog and the SQL server would write to the working directory.
         "spark.sql.warehouse.dir": str(scratch / "spark-warehouse"),
         "spark.driver.extraJavaOptions": " ".join(
             ["-Duser.timezone=UTC", f"'-Djava.io.tmpdir={scratch}'", f"'-Dderby.stream.error.file={scratch}/derby.log'"]
         ),
-        # Set again for the session itself; here for those that come of it, a client's of the SQL server.
+        # get_spark sets these for this session; here they reach further sessions, such as the SQL server's clients.
         **_ALWAYS,
         **config.settings,
     }
@@ -128,17 +128,17 @@ def _local(config: SparkConfig) -> SparkSession:
     jars = sorted((jar_cache() / "jars").glob("*.jar"))
     if jars:
         builder = builder.config("spark.jars", ",".join(str(jar) for jar in jars))
-        # Threads of the SQL server see the class path alone.
+        # Threads of the SQL server load classes only from the class path.
         builder = builder.config("spark.driver.extraClassPath", ":".join(str(jar) for jar in jars))
     else:
-        # Resolved from the Maven repository once; the next session finds the jars above.
+        # Resolve the jars from the Maven repository once; the next session finds them above.
         from delta import configure_spark_with_delta_pip
 
         builder = configure_spark_with_delta_pip(builder.config("spark.jars.ivy", str(jar_cache())))
     with _own_ctrl_c():
         spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
-    # A task's failure reaches the job, which says it in one line; these would log its stack, and the row, before.
+    # The job reports a task's failure in one line; these loggers would print its stack trace and the row first.
     log = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
     for name in ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager"):
         log.core.config.Configurator.setLevel(name, log.Level.OFF)

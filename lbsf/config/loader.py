@@ -1,4 +1,4 @@
-"""One YAML loader: a base file, the named file laid over it, then `section.key=value` overrides."""
+"""Load the YAML configuration: a base file, the named file over it, then `section.key=value` overrides."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lbsf.errors import ConfigurationError
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads a configuration file.
+    """Read a configuration file.
 
-    A file may name another in its top-level key `extends` (relative to itself); its own values are
-    laid over that file's, key by key within each section.
+    A file may name another one in its top-level key `extends` (relative to itself). Its own values
+    override that file's, key by key within each section.
 
     Args:
         path: YAML file.
-        overrides: `section.key=value` strings; the value is read as YAML.
+        overrides: `section.key=value` strings; the value is parsed as YAML.
 
     Raises:
         ConfigurationError: a file is missing or not YAML, or a key or value is refused; the message
@@ -37,7 +37,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def describe(error: ValidationError) -> str:
-    """One line that names each refused key and why."""
+    """Return one line that names each refused key and the reason."""
     return "; ".join(
         f"{'.'.join(str(part) for part in item['loc']) or 'configuration'}: {item['msg'].removeprefix('Value error, ')}"
         + (" (unknown key)" if item["type"] == "extra_forbidden" else "")
@@ -46,10 +46,10 @@ def describe(error: ValidationError) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's top-level mapping.
+    """Read a YAML file's top-level mapping.
 
     Raises:
-        ConfigurationError: it is missing, not UTF-8, not YAML or no mapping, or a key stands twice in it.
+        ConfigurationError: the file is missing, not UTF-8, not YAML or not a mapping, or it repeats a key.
     """
     try:
         values = _load(path.read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(
             f"{path}: byte {error.start + 1} is not UTF-8: save the file with the encoding UTF-8"
         ) from None
-    # A ValueError is a value that is none, such as the day 2025-02-30.
+    # YAML raises ValueError for an impossible value, such as the day 2025-02-30.
     except (OSError, yaml.YAMLError, ValueError) as error:
         where = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
         raise ConfigurationError(f"{path}: cannot be read as YAML: {where}") from None
@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that refuses a key which stands twice in one mapping, where the last would win in silence."""
+    """YAML's safe loader, which also refuses a repeated key in a mapping, where the last would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[tuple[str, str]] = set()
@@ -96,7 +96,7 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lays `above` over `below` key by key within each section; a key's value is replaced whole."""
+    """Override `below` with `above`, key by key within each section; a key's value is replaced as a whole."""
     merged = dict(below)
     for section, values in above.items():
         if isinstance(values, dict) and isinstance(below.get(section), dict):
@@ -115,6 +115,6 @@ def _parse_override(override: str) -> dict[str, Any]:
         value = _load(text)
     except (yaml.YAMLError, ValueError):
         raise ConfigurationError(f"--set {override}: the value is not YAML") from None
-    # YAML would take what follows ` #` for a comment; here it is part of a name, such as a folder's.
+    # YAML reads text after ` #` as a comment, but here it is part of a value, such as a folder's name.
     commented = isinstance(value, str) and " #" in text and text.strip()[0] not in "'\""
     return {section: {key: text.strip() if commented else value}}

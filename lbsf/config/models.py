@@ -1,4 +1,4 @@
-"""The configuration's shape: types, limits and what each value means. The values stand in conf/base.yaml."""
+"""The types, limits and meanings of the configuration's values. The values are in conf/base.yaml."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-# Every name from configuration that reaches SQL is held to this form.
+# Every name from configuration that reaches SQL must have this form.
 Identifier = Annotated[str, StringConstraints(max_length=127, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-# What counts, and seeds, go into 32-bit integers of Spark, LightGBM and Parquet.
+# Counts and seeds are 32-bit integers in Spark, LightGBM and Parquet.
 LARGEST = 2**31 - 1
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
-# A century: a day less as many days is still a date.
+# At most a century, so that a day minus this many days is still a valid date.
 Days = Annotated[int, Field(gt=0, le=36_525)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-# Spark takes some characters of a path for a pattern, SQLAlchemy `?` for the end of the file's name, and delta-rs reads
-# %41 as A, \ as / and fails at others.
+# Spark reads some characters of a path as a pattern, SQLAlchemy reads `?` as the end of the file's name, and delta-rs
+# reads %41 as A and \ as / and fails on others.
 _MISREAD_IN_PATHS = re.compile(r"[*?{}\[\]\\^|\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, unknown keys refused, and numbers that are infinite or none."""
+    """A part of the configuration. Frozen; unknown keys, infinity and NaN are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -48,7 +48,7 @@ class StorageConfig(Section):
     @field_validator("root")
     @classmethod
     def _shown_as_files(cls, root: str) -> str:
-        """Locks, reports, folds and training files are written by path, so the storage must be mounted."""
+        """Refuse storage that is not mounted, because locks, reports, folds and training files are written by path."""
         scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(?=/)", root)
         if scheme and not root.startswith(("dbfs:/", "file:///")):
             raise ValueError(
@@ -125,7 +125,7 @@ class IngestConfig(Section):
 
 
 class FoldConfig(Section):
-    """How payments are folded. A change of any value makes folds that older models cannot read."""
+    """How payments are folded. A change to any value in `spec` makes folds that older models cannot read."""
 
     window_days: Days = Field(description="days of history: [as_of - window_days, as_of)")
     max_merchants: Positive = Field(description="merchants kept per user")
@@ -151,7 +151,7 @@ class FoldConfig(Section):
 
     @property
     def spec(self) -> str:
-        """Identifies what a fold contains; a model reads only folds of the spec it was trained on.
+        """Return an identifier of a fold's contents; a model reads only folds of the spec it was trained on.
 
         >>> FoldConfig(window_days=180, max_merchants=128, frequent_merchants=32, max_payments_per_merchant=256,
         ...     category_buckets=512, channel_buckets=64, token_buckets=8192, max_tokens=6,
@@ -165,7 +165,7 @@ class FoldConfig(Section):
 
 
 class ExamplesConfig(Section):
-    """Splits. Users are assigned by a hash of their id, the out-of-time test by date."""
+    """The data splits. Users are split by a hash of their id, the out-of-time test by date."""
 
     validation_share: Share
     test_share: Share
@@ -176,7 +176,7 @@ class ExamplesConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network's sizes."""
+    """The network's architecture."""
 
     width: Positive = Field(description="features of a payment, a merchant and a user vector")
     heads: Positive
@@ -199,7 +199,7 @@ class ModelConfig(Section):
 
 
 class ElasticConfig(Section):
-    """Training that goes on when ranks are lost and takes in ranks that come."""
+    """Elastic training: it continues when ranks are lost and accepts new ones."""
 
     min_ranks: Positive = Field(description="with fewer, training waits for others (ten minutes at most)")
     max_ranks: Positive
@@ -263,7 +263,7 @@ class TrainingConfig(Section):
 
 
 class PretrainingConfig(Section):
-    """Training without labels, before the training run; its ranks, batches and rates are those of `training`."""
+    """Pretraining without labels, before the training run. Ranks, batches and rates are those of `training`."""
 
     objective: Literal["visits", "masked", "teacher"] = Field(
         description="visits: what the last days bring, from what came before; masked: fields of hidden payments; "
@@ -282,7 +282,7 @@ class TrackingConfig(Section):
 
 
 class PromotionConfig(Section):
-    """The gate between `challenger` and `champion`; docs/tracking.md tells how it decides."""
+    """The promotion gate between `challenger` and `champion`; docs/tracking.md explains its rules."""
 
     min_defaults: Annotated[int, Field(ge=2, le=LARGEST)] = Field(
         description="fewer defaults, or fewer others, among the held-out rows are too few to judge a model"
@@ -338,14 +338,14 @@ class ScoringConfig(Section):
         limits = list(self.bands.values())
         if limits != sorted(set(limits)) or limits[-1] != 1.0:
             raise ValueError("band limits must rise and end at 1.0")
-        # What stands where a user has no risk band: a thin file's, and that of no score in band_migration.
+        # Values used in place of a risk band: for a thin file, and for no score in band_migration.
         if taken := {"thin", "none"} & set(self.bands):
             raise ValueError(f"{taken.pop()} cannot be a band's name: users without a risk band have it")
         return self
 
 
 class NightlyConfig(Section):
-    """What jobs/nightly.py takes in, and how far back it catches up."""
+    """What jobs/nightly.py ingests, and how far back it catches up."""
 
     payments: str = Field(min_length=1, description="source mapping of the payments that are delivered")
     labels: str | None = Field(description="source mapping of the labels; null: labels are taken in otherwise")
@@ -355,7 +355,7 @@ class NightlyConfig(Section):
 
 
 class MigrationLimits(Section):
-    """How many users may change their band between two nights, as shares of those with a band on both."""
+    """Limits on the share of users who change band between two nights, among those with a band on both."""
 
     max_two_bands: Share = Field(description="moved by two bands or more")
     max_up: Share = Field(description="moved to a band of higher risk")
@@ -363,7 +363,7 @@ class MigrationLimits(Section):
 
 
 class MonitoringConfig(Section):
-    """Limits and lookbacks of monitor_scores; docs/monitoring.md tells what each measure is."""
+    """Limits and lookbacks of monitor_scores; docs/monitoring.md explains each measure."""
 
     max_score_psi: Annotated[float, Field(gt=0)] = Field(
         description="largest population stability index of the night's scores, beyond what chance explains"

@@ -1,4 +1,4 @@
-"""Any source's payments and labels as ours: the mapping, the contract, what is refused and why."""
+"""Ingest of payments and labels from any source: mappings, the contract, and why rows are refused."""
 
 from lbsf.ingest.contract import Received, check_labels, check_payments
 from lbsf.ingest.delivery import DeliveryCounts, accepted, count_among, count_rows, in_line, refused

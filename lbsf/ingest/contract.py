@@ -1,8 +1,8 @@
-"""The contract: what a payment or a label must be to be stored, and which rules a row breaks.
+"""The contract: the rules that a payment or a label must meet to be stored.
 
-Both checks give a table's typed columns and `reasons`: null where the row keeps the contract, else one text
-for each rule that it breaks. An amount of zero is a payment (a purchase wholly paid by a coupon); an amount
-with more than two decimals is rounded half up.
+Both checks return a table's typed columns and `reasons`, which is null where the row meets the contract and else
+holds one text for each rule that the row breaks. An amount of zero is valid (a coupon may pay the whole purchase).
+An amount with more than two decimals is rounded half up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lbsf.config.models import IngestConfig
 from lbsf.folding import user_bucket_of
 from lbsf.ingest.times import is_full
 
-# What `local_time` says of a row whose expression reads local times.
+# Values of `local_time`, for rows whose expressions read local times.
 AMBIGUOUS, NEVER_WAS = "ambiguous", "never was"
 _NEVER_WAS_REASON = "a local time never was: the clocks went forward"
 BEYOND_AMOUNT = "amount is beyond ingest.max_amount"
@@ -31,9 +31,9 @@ class Received:
     """One ingest run.
 
     Attributes:
-        source: the mapping's name.
-        at: instant of the run, with a time zone; a payment at or after it is in the future.
-        run_id: identifies the run.
+        source: name of the mapping.
+        at: time of the run, with a time zone; a payment at or after it is in the future.
+        run_id: identifier of the run.
     """
 
     source: str
@@ -42,16 +42,16 @@ class Received:
 
 
 def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received, user_buckets: int) -> DataFrame:
-    """Types and checks payments.
+    """Convert payments to the table's types and check them.
 
     Args:
-        mapped: `read_source`'s columns of a mapping of payments.
+        mapped: rows of `read_source` for a mapping of payments.
         rules: the limits.
-        received: the run.
-        user_buckets: parts of the table.
+        received: the ingest run.
+        user_buckets: number of buckets of the table.
 
     Returns:
-        The columns of PAYMENTS, reasons, local_time, source_row and source_file.
+        Rows with the columns of PAYMENTS, reasons, local_time, source_row and source_file.
     """
     amount, paid_at, paid_on = F.col("amount"), F.col("paid_at"), F.col("paid_on")
     size = F.abs("amount_as_double")
@@ -87,17 +87,17 @@ def check_payments(mapped: DataFrame, rules: IngestConfig, received: Received, u
 
 
 def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFrame:
-    """Types and checks labels.
+    """Convert labels to the table's types and check them.
 
-    Rows that give one user and day different labels are all refused, and so is a row that contradicts
-    the label stored: nobody can tell which is right.
+    Rows with different labels for the same user and day are all refused, and so is a row that contradicts the
+    stored label, because nobody can tell which is right.
 
     Args:
-        mapped: `read_source`'s columns of a mapping of labels.
+        mapped: rows of `read_source` for a mapping of labels.
         stored: the labels stored so far.
 
     Returns:
-        The columns of LABELS, reasons, local_time, source_row and source_file.
+        Rows with the columns of LABELS, reasons, local_time, source_row and source_file.
     """
     key = ["user_id", "observed_on"]
     observed_on, matured_on = F.col("observed_on"), F.col("matured_on")
@@ -105,7 +105,7 @@ def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFram
     typed = mapped.select(
         _text("user_id").alias("user_id"),
         _time(mapped, "observed_on", "date").alias("observed_on"),
-        # As a double first: as an integer 0.7 would become 0.
+        # Cast to double first, because a cast to integer would turn 0.7 into 0.
         _cast("label", "double").alias("label_as_double"),
         _time(mapped, "matured_on", "date").alias("matured_on"),
         "local_time",
@@ -133,18 +133,18 @@ def check_labels(mapped: DataFrame, stored: DataFrame | None = None) -> DataFram
 
 
 def _text(name: str) -> Column:
-    """A column as text; blank is null."""
+    """Return a column as text, with blank text as null."""
     text = F.col(name).cast("string")
     return F.when(F.trim(text) != "", text)
 
 
 def _cast(name: str, to: str) -> Column:
-    """A column as `to`; null where a value has no such form."""
+    """Return a column cast to `to`, with null where the cast fails."""
     return F.expr(f"try_cast({name} AS {to})")
 
 
 def _time(mapped: DataFrame, name: str, to: str) -> Column:
-    """A column as a timestamp or a date; null where a text is no full date."""
+    """Return a column as a timestamp or a date, with null where text is not a full date."""
     if mapped.schema[name].dataType != StringType():
         return _cast(name, to)
     return F.when(is_full(F.col(name), to.upper()), _cast(name, to))
@@ -155,12 +155,12 @@ def _other_than_never_was() -> Column:
 
 
 def _reasons(broken: dict[str, Column]) -> Column:
-    """The texts of the rules that are true, null where none is. A rule over a null is not broken.
+    """Return the texts of the broken rules, or null where none is broken. A rule that evaluates to null is not broken.
 
-    Of a row that could not be taken as it stands in its file, that fault is the only reason.
+    For a row that could not be read from its file, `source_fault` is the only reason.
     """
     texts = [F.when(rule, F.lit(text)) for text, rule in broken.items()]
-    # The array is made for bad rows alone.
+    # Coalesce first, so that the array is built only for bad rows.
     fault = F.col("source_fault")
     return F.when(fault.isNotNull(), F.array(fault)).when(
         F.coalesce(*texts).isNotNull(), F.array_compact(F.array(*texts))

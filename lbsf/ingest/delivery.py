@@ -1,4 +1,4 @@
-"""One checked delivery: its figures, the rows to store and the rows to keep aside."""
+"""One checked delivery: its counts, the rows to store and the rows to quarantine."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from lbsf.schemas import TableSchema
 
 
 class DeliveryCounts(NamedTuple):
-    """A delivery's figures.
+    """Counts of a delivery.
 
     Attributes:
         rows: rows delivered.
         refused: rows that break the contract.
         days: distinct days of the accepted rows.
         key_range: lowest and highest key of the accepted rows, None where there are none.
-        reasons: rows that broke each rule; a row that broke two counts under both.
-        local_times: rows by what local_time says, without those of which it says nothing.
+        reasons: number of rows that broke each rule; a row that broke two rules counts under both.
+        local_times: number of rows for each value of local_time other than null.
     """
 
     rows: int
@@ -41,12 +41,12 @@ class DeliveryCounts(NamedTuple):
 
     @property
     def kept(self) -> int:
-        """Rows that keep the contract."""
+        """Return the number of rows that meet the contract."""
         return self.rows - self.refused
 
 
 def in_line(reasons: Mapping[str, int]) -> str:
-    """Reasons with their rows, the most frequent first.
+    """Return the reasons and their row counts as one line, the most frequent first.
 
     >>> in_line({"user_id is missing": 2, "currency is missing": 3000})
     'currency is missing 3,000, user_id is missing 2'
@@ -56,31 +56,31 @@ def in_line(reasons: Mapping[str, int]) -> str:
 
 
 def count_rows(checked: DataFrame, mapped: DataFrame, *, origin: str, day: str, key: str) -> DeliveryCounts:
-    """Reads the whole delivery once, every mapped column of it, before anything is written.
+    """Count the rows of a delivery, reading every mapped column once before anything is written.
 
     Args:
         checked: rows with `reasons`.
-        mapped: the rows that were checked; only where they cannot be computed they tell which column's fault it is.
-        origin: where they came from, for the errors.
+        mapped: the rows before the check; used only to find which column failed.
+        origin: where the rows came from, for error messages.
         day: column whose distinct values are counted.
-        key: column whose range is taken.
+        key: column whose lowest and highest values are returned.
 
     Raises:
         InputError: there are no rows, a file cannot be read, or an expression of the mapping fails on a row.
     """
-    # What expressions compute; the row as JSON would cost more than all of them.
+    # Without the source columns: the row as JSON would cost more than all computed columns.
     computed = [name for name in mapped.columns if name in checked.columns and not name.startswith("source_")]
     try:
         found = (
-            # A few groups: one of good rows, and one for each set of rules that a row broke.
+            # There are few groups: one for the good rows, and one for each set of broken rules.
             checked.groupBy("reasons", "local_time")
             .agg(
                 F.count(F.lit(1)).alias("rows"),
-                # Not count_distinct, which would sort all rows by the day.
+                # count_distinct would sort all rows by the day.
                 F.collect_set(day).alias("days"),
                 F.min(key).alias("first"),
                 F.max(key).alias("last"),
-                # So that an expression which fails, fails here.
+                # Computes every column, so that a failing expression fails here.
                 F.max(F.xxhash64(*computed)),
             )
             .collect()
@@ -100,7 +100,7 @@ def count_rows(checked: DataFrame, mapped: DataFrame, *, origin: str, day: str, 
         reasons.update(dict.fromkeys(row["reasons"] or (), row["rows"]))
         local_times.update({row["local_time"]: row["rows"]} if row["local_time"] else {})
     if CUT_FIELD in reasons:
-        # The part before the line break may have passed for a whole row.
+        # The part before the line break may have been read as a whole row.
         raise InputError(
             f"{origin}: fields hold line breaks ({reasons[CUT_FIELD]} rows are the end of one): "
             "set options.multiLine to true"
@@ -117,26 +117,26 @@ def count_rows(checked: DataFrame, mapped: DataFrame, *, origin: str, day: str, 
 
 
 def _failing_column(mapped: DataFrame) -> str | None:
-    """Which column cannot be computed, and why; None where each can by itself, or where the rows cannot be read."""
+    """Name the column that fails and why; None where each column works on its own or the rows cannot be read."""
     computed = _before_faults(mapped)
     if _failure(computed.select("source_row")) is not None:
         return None
     for name in mapped.columns:
         if name in ("local_time", "source_fault"):
-            continue  # Made of the others.
+            continue  # Computed from the other columns.
         reason = _failure(computed.select(name))
         if reason is not None:
-            # Spark's message may quote the row; a log must not name a user.
+            # Spark's message may quote the row, and a log must not name a user.
             why = "" if name in ("user_id", "payment_id", "merchant_id") else f": {reason}"
             return f"column {name}: its expression cannot be computed{why}"
     return None
 
 
 def _before_faults(mapped: DataFrame) -> DataFrame:
-    """The columns as the mapping computes them, each by itself.
+    """Return the columns as the mapping computes them, independent of each other.
 
-    `read_source` empties the columns of a row that cannot be taken, so each of them depends on what says that, and this
-    on all texts: where one fails, all do.
+    `read_source` sets the columns of a faulty row to null. Each column therefore depends on the fault, which depends on
+    all text columns, so one failing column makes all of them fail.
     """
     plan: Any = mapped._jdf.queryExecution().analyzed()
     jvm: Any = mapped.sparkSession._jvm
@@ -146,7 +146,7 @@ def _before_faults(mapped: DataFrame) -> DataFrame:
 
 
 def _failure(rows: DataFrame) -> str | None:
-    """What Spark says where a column cannot be computed."""
+    """Return Spark's message where a column cannot be computed, else None."""
     try:
         rows.agg(F.max(F.xxhash64(*(F.col(name).cast("string") for name in rows.columns)))).head()
     except PySparkException as error:
@@ -156,7 +156,7 @@ def _failure(rows: DataFrame) -> str | None:
         while cause.getCause() is not None:
             cause = cause.getCause()
         kind = str(cause.getClass().getSimpleName())
-        # Out of memory or of stack: the machine's fault, not the expression's.
+        # An error such as out of memory or stack overflow comes from the machine, not from the expression.
         return None if kind.endswith("Error") else _one_line(str(cause.getMessage() or kind))
     return None
 
@@ -166,21 +166,21 @@ def _one_line(text: str) -> str:
 
 
 def count_among(checked: DataFrame, keys: DataFrame, key: Sequence[str]) -> int:
-    """The delivery's rows that keep the contract and have one of these keys."""
+    """Return the number of rows that meet the contract and have one of the given keys."""
     good = checked.filter(F.col("reasons").isNull())
     return good.join(keys.select(*key), on=list(key), how="left_semi").count()
 
 
 def accepted(checked: DataFrame, table: TableSchema, earliest: str) -> DataFrame:
-    """The rows that keep the contract, in `table`'s columns, one for each key.
+    """Return the rows that meet the contract, in the columns of `table`, one for each key.
 
-    Of rows with one key the one with the earliest `earliest` stays, and of equals the least by the other
-    columns in turn, whatever the order of rows or files.
+    Among rows with the same key, the one with the lowest value of column `earliest` stays. The other columns, in
+    order, break ties, so the result does not depend on the order of rows or files.
     """
     rest = [earliest, *(name for name in table.column_names if name not in (*table.key, earliest))]
     return (
         checked.filter(F.col("reasons").isNull())
-        # The aggregate sorts; after the shuffle alone it sorts once, not before it as well.
+        # With the shuffle first, the aggregate sorts once, not also before the shuffle.
         .repartition(*table.key)
         .groupBy(*table.key)
         .agg(F.min(F.struct(*rest)).alias("first"))
@@ -189,7 +189,7 @@ def accepted(checked: DataFrame, table: TableSchema, earliest: str) -> DataFrame
 
 
 def refused(checked: DataFrame, received: Received) -> DataFrame:
-    """The rows that break the contract as a quarantine table's rows, identical ones of a file counted."""
+    """Return the rows that break the contract, as quarantine rows; identical rows of a file become one with a count."""
     return (
         checked.filter(F.col("reasons").isNotNull())
         .groupBy("source_file", F.col("source_row").alias("row"))
@@ -208,7 +208,7 @@ def refused(checked: DataFrame, received: Received) -> DataFrame:
 
 
 def _file_fault(error: Exception) -> str | None:
-    """What Spark says of a file that it cannot read, with its path; None where it does not say which."""
+    """Return Spark's message about a file that it cannot read, with the path; None where no file is named."""
     marks = ("while reading file", "CANNOT_READ_FILE_FOOTER", "Checksum error: ")
     lines = str(error).splitlines()
     return next((line[line.index(mark) :].strip() for line in lines for mark in marks if mark in line), None)

@@ -1,9 +1,9 @@
-"""A mapping's expressions: what they may do, and how they read times.
+"""The expressions of a mapping: which functions they may use, and how they read times.
 
-An expression computes a column of a row from that row alone. It is checked on Spark's analysed plan, against the list
-of all that is allowed: whatever is not on it (reflection, subqueries, functions of the user or the clock, chance,
-aggregates, generators, user-defined functions, errors on purpose) is refused. In the same walk each cast from text to
-a time is held to full dates, and each to_utc_timestamp to local times that there were.
+An expression computes a column of a row from that row alone. Spark's analysed plan is checked against a list of allowed
+functions. All else is refused: reflection, subqueries, functions of the current user or time, random numbers,
+aggregates, generators, user-defined functions, functions that raise errors. The same walk makes each cast from text to
+a time accept only full dates, and each to_utc_timestamp accept only local times that existed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pyspark.sql.column import _to_seq  # type: ignore[attr-defined]
 from lbsf.ingest.times import Clock, holds_time, is_full, is_full_text, literal_fault, pattern_fault, reads_offset
 
 _PACKAGE = "org.apache.spark.sql.catalyst.expressions."
-# Catalyst's classes of all functions and operators that a mapping may use: each computes its value from its arguments
-# alone, and the same one each time.
+# Catalyst's classes of all functions and operators that a mapping may use. Each is deterministic and depends on its
+# arguments alone.
 _FUNCTIONS = """
     Alias AttributeReference Literal TypedNullLiteral Cast TryEval LambdaFunction NamedLambdaVariable
     GetStructField GetArrayItem GetArrayStructFields GetMapValue
@@ -58,7 +58,7 @@ _FUNCTIONS = """
     JsonToStructs StructsToJson GetJsonObject LengthOfJsonArray JsonObjectKeys CsvToStructs StructsToCsv
 """
 _ALLOWED = frozenset(_FUNCTIONS.split())
-# What some of the allowed functions are made of: a method of Spark's own.
+# Some of the allowed functions are implemented as a call of one of Spark's own static methods.
 _STATIC_INVOKE = f"{_PACKAGE}objects.StaticInvoke"
 _SUBQUERIES = ("ScalarSubquery", "Exists", "InSubquery", "ListQuery", "LateralSubquery")
 _NUMBERS = ("TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "BOOLEAN", "DECIMAL")
@@ -66,7 +66,7 @@ _TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP_NTZ")
 
 
 class ExpressionRefusedError(Exception):
-    """An expression does what a mapping may not. The message goes on after the expression's text."""
+    """Raised where an expression does what a mapping may not. The message continues after the expression's text."""
 
 
 @dataclass
@@ -74,9 +74,9 @@ class Computed:
     """An expression over a source.
 
     Attributes:
-        column: its value.
-        twice: for each to_utc_timestamp whether its local time was there twice, when clocks went back.
-        never: for each whether its local time never was, when clocks went forward.
+        column: value of the expression.
+        twice: for each to_utc_timestamp, whether its local time occurred twice, because clocks went back.
+        never: for each to_utc_timestamp, whether its local time never occurred, because clocks went forward.
     """
 
     column: Column
@@ -85,16 +85,16 @@ class Computed:
 
 
 def compute(source: DataFrame, expression: str, to: str | None = None) -> Computed:
-    """The expression over the source's rows, as `to` where a type is given.
+    """Return the checked expression over the rows of the source.
 
     Args:
         source: rows as they were read.
         expression: Spark SQL.
-        to: type that the value is cast to; a text that is none is null.
+        to: type that the value is cast to, where given; text that cannot be cast becomes null.
 
     Raises:
-        ExpressionRefusedError: it does what a mapping may not.
-        AnalysisException: it is no SQL, or does not fit the source's columns.
+        ExpressionRefusedError: the expression does what a mapping may not.
+        AnalysisException: the expression is not valid SQL or does not fit the source's columns.
     """
     if fault := literal_fault(expression):
         raise ExpressionRefusedError(f"cannot be used: {fault}")
@@ -111,7 +111,7 @@ def compute(source: DataFrame, expression: str, to: str | None = None) -> Comput
 
 
 class _Walk:
-    """One walk through an analysed expression: refuses what is not allowed, and builds it anew with checked times."""
+    """Walks through an analysed expression, refuses what is not allowed, and rebuilds it with checked times."""
 
     def __init__(self, source: DataFrame):
         self._context = source.sparkSession.sparkContext
@@ -124,14 +124,14 @@ class _Walk:
         self.never: list[Column] = []
 
     def column(self, node: Any) -> Column:
-        """A node of Catalyst as a column."""
+        """Return a Catalyst node as a column."""
         return Column(self._jvm.org.apache.spark.sql.Column(node))
 
     def rebuilt(self, node: Any, clock: Clock = Clock.ANY) -> Any:
-        """The node with checked times, which are meant as `clock` says."""
+        """Return the node rebuilt so that it reads text as a time only if it is a full date of the kind `clock`."""
         name = self._allowed_class(node)
         if self._replaceable.isInstance(node):
-            # The optimizer takes it for its replacement too, whose casts are no children of the node.
+            # The casts are in the replacement, not among the node's children; the optimizer replaces the node too.
             return self.rebuilt(node.replacement(), clock)
         special = {
             "Cast": self._cast,
@@ -178,7 +178,7 @@ class _Walk:
         return rebuilt
 
     def _cast(self, node: Any, clock: Clock) -> Any:
-        """A text that is no full date, or is not meant so, becomes null instead of a time of today or of 1 January."""
+        """Rebuild a cast so that text other than a full date of the kind `clock` is null, not today or 1 January."""
         to, child = node.dataType().sql(), node.child()
         origin = child.dataType().sql()
         if holds_time(to):
@@ -226,7 +226,11 @@ class _Walk:
         return self._with_children(node, clock)
 
     def _to_utc(self, node: Any, clock: Clock) -> Any:
-        """A local time as the instant of its first reading; null where it never was; a text's own offset stands."""
+        """Rebuild a conversion from local time to UTC.
+
+        A local time that occurred twice is read as the first, and one that never occurred is null. Text with an offset
+        of its own keeps it.
+        """
         if self._in_lambda or clock is not Clock.ANY:
             raise ExpressionRefusedError("uses to_utc_timestamp within a function of arrays or within itself")
         time, zone = _listed(node.children())
@@ -234,7 +238,7 @@ class _Walk:
         zone_column = self.column(self.rebuilt(zone))
         first = F.to_utc_timestamp(local, zone_column)
         never = F.from_utc_timestamp(first, zone_column) != local
-        # Of an hour that is there twice the second reading has the offset of the day after.
+        # The second reading of a repeated hour has the UTC offset of the following day.
         after = F.unix_micros(first) + F.lit(86_400_000_000)
         offset = F.unix_micros(F.from_utc_timestamp(F.timestamp_micros(after), zone_column)) - after
         second = F.timestamp_micros(F.unix_micros(local) - offset)
@@ -245,12 +249,12 @@ class _Walk:
 
 
 def _literal(node: Any) -> str | None:
-    """A literal text; None for anything else."""
+    """Return the text of a string literal; None for any other node."""
     if node.getClass().getName() != f"{_PACKAGE}Literal" or node.dataType().sql() != "STRING" or node.value() is None:
         return None
     return str(node.value().toString())
 
 
 def _listed(sequence: Any) -> Sequence[Any]:
-    """A Scala sequence as a list."""
+    """Return a Scala sequence as a list."""
     return [sequence.apply(place) for place in range(sequence.size())]

@@ -1,15 +1,15 @@
-"""The files of one delivery: which are taken, which are left aside, and why.
+"""The files of one delivery: which are read, which are left aside, and why.
 
-The rule, for every format but Delta (a Delta table knows its own files):
+These rules hold for every format but Delta (a Delta table knows its own files):
 
-- A file that the path names exactly is taken.
-- Of a folder, or of what a glob matches, files are taken whose name matches one of the mapping's `files` patterns, or
-  by default ends as the format's files do (ENDINGS), compressed or not.
+- A file that the path names exactly is read.
+- In a folder or among the matches of a glob, a file is read if its name matches one of the mapping's `files` patterns.
+  Without `files`, the name must have one of the format's endings (ENDINGS), compressed or not.
 - Partition folders (`day=2025-07-01`) are read. Other subfolders are read where the mapping says `recursive: true`.
-- Names that start with `_` or `.` are hidden, as in Spark, and empty files hold nothing.
+- Names that start with `_` or `.` are hidden, as in Spark, and empty files are not read.
 
-What is not taken is left aside: it never stops a delivery, and the job's summary names it. Hadoop's file systems list
-the files, as they do for Spark, so that every URI that Spark reads is listed alike.
+All other files are left aside: they never stop a delivery, and the job's summary names them. Hadoop's file systems list
+the files, as they do for Spark, so every URI that Spark reads can be listed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lbsf.errors import InputError
 
 ENDINGS = {"csv": (".csv", ".tsv"), "json": (".json", ".jsonl", ".ndjson"), "parquet": (".parquet",)}
 COMPRESSED = (".gz", ".bz2", ".zst", ".lz4", ".snappy", ".deflate")
-# Calls to the JVM wait for the storage more than for Python.
+# Threads help because calls to the JVM wait for the storage more than for Python.
 THREADS = 8
 
 _GLOB = re.compile(r"[{}\[\]*?\\]")
@@ -42,12 +42,12 @@ class SourceFile:
     """One file, or a folder that is left aside.
 
     Attributes:
-        path: its URI as Hadoop writes it (`file:/data/a b.csv`).
-        size: bytes.
-        modified_at: when it was last written, UTC.
-        partition_root: the folder above its first partition folder, None where it lies in none.
-        partitions: names of its partition columns, outermost first.
-        left_aside: why it is not taken, None where it is.
+        path: URI as Hadoop writes it (`file:/data/a b.csv`).
+        size: size in bytes.
+        modified_at: time of the last write, UTC.
+        partition_root: folder above the first partition folder; None where the file lies in no partition folder.
+        partitions: names of the partition columns, outermost first.
+        left_aside: why the file is not read; None where it is.
     """
 
     path: str
@@ -59,18 +59,18 @@ class SourceFile:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """Return the last part of the path."""
         return self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What lies at one location.
+    """The files at one location.
 
     Attributes:
-        location: the file, folder, glob or table that was asked for.
-        taken: files to read, by path.
-        left_aside: files and folders that are not read, by path.
+        location: the requested file, folder, glob or table.
+        taken: files to read, sorted by path.
+        left_aside: files and folders that are not read, sorted by path.
     """
 
     location: str
@@ -78,7 +78,7 @@ class Delivery:
     left_aside: tuple[SourceFile, ...] = ()
 
     def left_aside_text(self) -> str:
-        """How many are left aside and the first names, for a summary line; empty where there are none."""
+        """Return how many files are left aside and the first names, for a summary line; empty where there are none."""
         if not self.left_aside:
             return ""
         names = [file.name for file in self.left_aside[:_NAMED]]
@@ -94,18 +94,18 @@ def list_delivery(
     recursive: bool = False,
     base: str | None = None,
 ) -> Delivery:
-    """Lists the files at `location`.
+    """List the files at `location`.
 
     Args:
         spark: the session, whose Hadoop configuration reaches the storage.
         location: a file, a folder or a glob, as a path or a URI.
         format_name: csv, json or parquet.
-        patterns: globs of file names that are taken, in place of the format's endings.
-        recursive: subfolders that are no partition folders are read too.
-        base: folder above `location` whose partition folders give columns; None: only those below `location` do.
+        patterns: globs of the file names to read, in place of the format's endings.
+        recursive: whether to read subfolders that are not partition folders.
+        base: folder above `location` from which partition folders give columns; None: only those below `location` do.
 
     Raises:
-        InputError: nothing is there, it cannot be listed, or no file of it is taken.
+        InputError: nothing is there, it cannot be listed, or none of its files is to be read.
     """
     lister = _Lister(spark, format_name, patterns, recursive)
     try:
@@ -123,14 +123,14 @@ def list_delivery(
 
 
 def java_message(error: Exception) -> str:
-    """The first line of what a Java exception says, with its class where that is all there is."""
+    """Return the first line of an error's text; that of a Java exception includes its class."""
     java = getattr(error, "java_exception", None)
     text = str(java.toString() if java is not None else error)
     return text.strip().splitlines()[0]
 
 
 def literal_glob(path: str) -> str:
-    """`path` as a glob that matches it alone: Spark takes every path for a glob."""
+    """Return `path` as a glob that matches only itself, because Spark treats every path as a glob."""
     return _GLOB.sub(lambda match: "\\" + match[0], path)
 
 
@@ -140,7 +140,7 @@ class _Lister:
         self._path = jvm.org.apache.hadoop.fs.Path
         self._configuration = spark._jsparkSession.sessionState().newHadoopConf()
         self._endings = ENDINGS[format_name]
-        # Parquet is compressed inside.
+        # Parquet files are compressed internally, so their names have no second ending.
         self._unpacked = _uncompressed if format_name != "parquet" else str
         self._patterns = patterns
         self._recursive = recursive
@@ -152,7 +152,7 @@ class _Lister:
         if is_glob:
             matches = list(self._files.globStatus(path) or ())
         else:
-            # Not globStatus, which refuses a colon in a folder's name (HADOOP-14217).
+            # globStatus refuses a colon in a folder's name (HADOOP-14217).
             matches = [self._files.getFileStatus(path)] if self._files.exists(path) else []
         if not matches:
             raise InputError(f"there is nothing at {location}")
@@ -165,7 +165,7 @@ class _Lister:
                 else:
                     parent = match.getPath().getParent().toString()
                     yield self._file(match, above or parent, exact=not is_glob)
-            # A level of folders at a time: storages answer slowly, and many questions at once.
+            # One level of folders at a time, because storage answers slowly but takes many requests at once.
             while folders:
                 entries = threads.map(lambda folder: self._entries(*folder), folders)
                 folders = []
@@ -174,12 +174,12 @@ class _Lister:
                     folders += below
 
     def _entries(self, folder: Any, base: str) -> tuple[list[SourceFile], list[tuple[Any, str]]]:
-        """A folder's files, and the folders below it that are to be read."""
+        """Return a folder's files, and the folders below it that are to be read."""
         files, below = [], []
         for status in self._files.listStatus(folder):
             if not status.isDirectory():
                 file = self._file(status, base, exact=False)
-                # Markers and checksums of other programs are no news.
+                # Markers and checksums of other programs are not worth reporting.
                 if not (_is_hidden(file.name) and not self._fits(file.name)):
                     files.append(file)
                 continue
@@ -214,7 +214,7 @@ class _Lister:
 
 
 def _uncompressed(name: str) -> str:
-    # Hadoop knows these endings in small letters alone.
+    # Hadoop recognises these endings only in lower case.
     return next((name.removesuffix(ending) for ending in COMPRESSED if name.endswith(ending)), name)
 
 
@@ -228,7 +228,7 @@ def _partition_column(folder: str) -> str | None:
 
 
 def _partitions(path: str, base: str) -> tuple[str | None, tuple[str, ...]]:
-    """The folder above the first partition folder between `base` and the file, and the partition columns."""
+    """Return the folder above the first partition folder between `base` and the file, and the partition columns."""
     folders = path.removeprefix(f"{base.rstrip('/')}/").split("/")[:-1]
     columns = [_partition_column(folder) for folder in folders]
     first = next((place for place, column in enumerate(columns) if column), None)

@@ -1,7 +1,7 @@
-"""What each file says of its own columns: a CSV file's header, a Parquet file's schema.
+"""Read each file's own description of its columns: a CSV file's header, a Parquet file's schema.
 
-Files of one delivery may differ: a column comes later, two are swapped. Reading the first lines or the footer of each
-file tells which files have the same columns, so that Spark needs to look at one of each kind only.
+Files of one delivery may differ: a column is added later, or two are swapped. The first lines or the footer of each
+file tell which files have the same columns, so Spark needs to look at only one file of each kind.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from lbsf.ingest.files import COMPRESSED, THREADS, SourceFile, java_message
 def csv_headers(
     spark: SparkSession, files: Sequence[SourceFile], *, encoding: str, quote: str, comment: str
 ) -> list[str | None]:
-    """The header of each file as it stands there; None where a file has no line.
+    """Return the header of each file as written; None where a file has no line.
 
     Args:
         spark: the session, whose Hadoop configuration reaches the storage.
-        files: where.
+        files: the files to read.
         encoding: Java's name of the files' character encoding.
         quote: the quotation mark; a line break between two of them belongs to the header.
-        comment: lines that begin with it are skipped; empty: none are.
+        comment: prefix of lines to skip; empty: none are skipped.
 
     Raises:
-        InputError: a file cannot be read, or it is text of another encoding.
+        InputError: a file cannot be read or has another encoding.
     """
     open_file = _opener(spark)
     jvm: Any = spark._jvm
@@ -46,7 +46,7 @@ def csv_headers(
             if line is None:
                 return None
             text = str(line)
-            # A name in quotes may hold a line break.
+            # A quoted name may contain a line break.
             while quote and text.count(quote) % 2 and (line := reader.readLine()) is not None:
                 text += f"\n{line}"
             return text
@@ -56,7 +56,7 @@ def csv_headers(
     headers: list[str | None] = _for_each(files, header, "cannot be read")
     for file, text in zip(files, headers, strict=True):
         if text is None and file.path.endswith(".bz2"):
-            # Hadoop finds nothing in what is no bzip2, and says nothing.
+            # Hadoop reads a file that is not bzip2 as empty, without an error.
             raise InputError(f"{file.path} holds no line: it is empty once unpacked, or no bzip2")
         if text is not None and "\0" in text:
             raise InputError(
@@ -66,7 +66,7 @@ def csv_headers(
 
 
 def parquet_schemas(spark: SparkSession, files: Sequence[SourceFile]) -> list[str]:
-    """The schema of each file as Parquet writes it. Raises InputError where a file is torn or is no Parquet."""
+    """Return the schema of each file as Parquet writes it. Raises InputError where a file is cut off or not Parquet."""
     jvm: Any = spark._jvm
     configuration = spark._jsparkSession.sessionState().newHadoopConf()
 
@@ -83,9 +83,9 @@ def parquet_schemas(spark: SparkSession, files: Sequence[SourceFile]) -> list[st
 
 
 def damaged_file(spark: SparkSession, paths: Sequence[str]) -> str | None:
-    """What is wrong with the first compressed file of `paths` that does not unpack to its end; None if all do.
+    """Describe the first compressed file of `paths` that cannot be unpacked to its end; None if all can.
 
-    Spark's own message does not say which file it was.
+    Spark's own message does not name the file.
     """
     jvm: Any = spark._jvm
     open_file = _opener(spark)
@@ -99,7 +99,7 @@ def damaged_file(spark: SparkSession, paths: Sequence[str]) -> str | None:
 
 
 def is_charset(spark: SparkSession, name: str) -> bool:
-    """Whether Java knows a character encoding of this name."""
+    """Return whether Java knows a character encoding of this name."""
     jvm: Any = spark._jvm
     try:
         return bool(jvm.java.nio.charset.Charset.isSupported(name))
@@ -108,13 +108,13 @@ def is_charset(spark: SparkSession, name: str) -> bool:
 
 
 def breaks_lines_as_ascii(spark: SparkSession, encoding: str) -> bool:
-    """Whether a line break is the one byte that Spark looks for when it splits a file into lines."""
+    """Return whether the encoding writes a line break as the single byte at which Spark splits lines."""
     jvm: Any = spark._jvm
     return str(jvm.java.lang.String(b"\n", encoding)) == "\n"
 
 
 def _opener(spark: SparkSession) -> Callable[[str], Any]:
-    """A function that opens a file as a Java stream of its unpacked bytes."""
+    """Return a function that opens a file as a Java stream of its uncompressed bytes."""
     jvm: Any = spark._jvm
     configuration = spark._jsparkSession.sessionState().newHadoopConf()
     codecs = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(configuration)
@@ -129,7 +129,7 @@ def _opener(spark: SparkSession) -> Callable[[str], Any]:
 
 
 def _for_each(files: Sequence[SourceFile], read: Callable[[str], Any], fault: str) -> list[Any]:
-    """`read` of each path, several at a time."""
+    """Return the result of `read` for each path, reading several at a time."""
 
     def one(file: SourceFile) -> Any:
         try:

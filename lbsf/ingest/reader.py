@@ -1,7 +1,8 @@
-"""A delivery's files as one DataFrame of the source's columns, whatever order or number each file has of them.
+"""Read a delivery's files as one DataFrame of the source's columns.
 
-Files with the same columns are read together and the kinds are joined by name. CSV is read as RFC 4180 says: `"` is
-the quotation mark, doubled inside a field, a field may hold line breaks, a backslash is a character like another.
+The files may differ in the number and order of their columns. Files with the same columns (a kind) are read together,
+then the kinds are united by column name. CSV is read by RFC 4180: `"` is the quotation mark, doubled inside a field, a
+field may contain line breaks, and a backslash is an ordinary character.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from lbsf.ingest.heads import breaks_lines_as_ascii, csv_headers, damaged_file, 
 from lbsf.ingest.row_faults import FIELD_COUNT, FIRST_ROW_COUNT, NOT_JSON, NOT_OF_SCHEMA, csv_fault
 from lbsf.session import settings_of
 
-# Columns beside the source's own: why a row cannot be taken (null: it can), and the row as it came.
+# Columns added to the source's own: why a row cannot be read (null: it can), and the row as delivered.
 FAULT, ROW = "_lbsf_fault", "_lbsf_row"
 RFC_4180: dict[str, str | bool | int | float] = {"quote": '"', "escape": '"', "multiLine": True}
-# What the reader decides itself, and what to do instead of setting it.
+# Options that the reader sets itself, and why or what to use instead.
 RESERVED_OPTIONS = {
     "mode": "rows that cannot be read are always quarantined",
     "columnnameofcorruptrecord": "rows that cannot be read are always quarantined",
@@ -39,7 +40,7 @@ RESERVED_OPTIONS = {
 
 _UNPARSED = "_lbsf_unparsed"
 _METADATA = ("file_path", "file_name", "file_size", "file_modification_time")
-# Spark's default starts a task for each file when it looks whether 10,000 files are there.
+# By default Spark starts one task for each file to check that 10,000 files exist.
 _LISTING = {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "64"}
 
 
@@ -49,8 +50,8 @@ class SourceFormat:
 
     Attributes:
         name: csv, json, parquet or delta.
-        options: of Spark's reader, laid over RFC_4180 for CSV.
-        schema: DDL of columns whose types the files do not say.
+        options: options of Spark's reader; for CSV they override RFC_4180.
+        schema: DDL of columns whose types the files do not tell.
     """
 
     name: str
@@ -58,23 +59,23 @@ class SourceFormat:
     schema: str | None = None
 
     def option(self, name: str, default: str = "") -> str:
-        """An option as text, whatever the case of its name."""
+        """Return an option as text; its name is case-insensitive."""
         values = {key.lower(): value for key, value in {**RFC_4180, **self.options}.items()}
         value = values.get(name.lower(), default)
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     @property
     def separator(self) -> str:
-        """What stands between two fields of CSV."""
+        """Return the separator of CSV fields."""
         return self.option("sep", self.option("delimiter", ",")).replace("\\t", "\t")
 
     @property
     def encoding(self) -> str:
-        """Java's name of the character encoding."""
+        """Return Java's name of the character encoding."""
         return self.option("encoding", self.option("charset", "UTF-8"))
 
     def is_on(self, name: str) -> bool:
-        """Whether an option is true."""
+        """Return whether an option is true."""
         return self.option(name).lower() == "true"
 
 
@@ -82,8 +83,8 @@ class Kind(NamedTuple):
     """Files with the same columns.
 
     Attributes:
-        files: them.
-        rows: the source's columns, Spark's `_metadata` of the file, FAULT and ROW.
+        files: the files.
+        rows: rows with the source's columns, Spark's `_metadata` of the file, FAULT and ROW.
         columns: names of the source's columns.
     """
 
@@ -93,7 +94,7 @@ class Kind(NamedTuple):
 
 
 def read_kinds(spark: SparkSession, delivery: Delivery, source: SourceFormat) -> list[Kind]:
-    """Opens a delivery, files with the same columns together.
+    """Open a delivery, with files of the same columns read together.
 
     Raises:
         InputError: a file cannot be read, or the format does not fit it.
@@ -109,7 +110,7 @@ def read_kinds(spark: SparkSession, delivery: Delivery, source: SourceFormat) ->
     shapes: dict[tuple[object, ...], tuple[StructType | None, list[SourceFile]]] = {}
     for (partitions, head), files in groups.items():
         schema = reader.schema_of(files, head)
-        # Headers that differ in a byte order mark, footers that differ in an order of pages: one kind.
+        # Headers that differ only in a byte order mark, or footers only in page order, are one kind.
         columns = schema if schema is None else tuple((field.name, field.dataType) for field in schema)
         shapes.setdefault((partitions, columns), (schema, []))[1].extend(files)
     reader.check_declared([schema for schema, _ in shapes.values()])
@@ -117,14 +118,14 @@ def read_kinds(spark: SparkSession, delivery: Delivery, source: SourceFormat) ->
 
 
 def union(kinds: Sequence[Kind]) -> DataFrame:
-    """All rows, by column name; a column that a file does not have is null there."""
+    """Return all rows, united by column name; a column that a file lacks is null there."""
     return reduce(
         lambda above, below: above.unionByName(below, allowMissingColumns=True), (kind.rows for kind in kinds)
     )
 
 
 def quoted(name: str) -> str:
-    """A column's name for Spark SQL, whatever characters it holds."""
+    """Return a column's name quoted for Spark SQL, whatever characters it contains."""
     return "`" + name.replace("`", "``") + "`"
 
 
@@ -143,7 +144,7 @@ class _Reader:
             raise InputError(f"options.multiLine: false cannot split text in {encoding} into lines; leave it true")
 
     def like_files(self) -> dict[tuple[object, str], list[SourceFile]]:
-        """Files by their partition columns and what they say of their own columns."""
+        """Group the files by their partition columns and their header or schema."""
         files = self._delivery.taken
         heads: Sequence[str | None]
         if self._source.name == "parquet":
@@ -160,7 +161,7 @@ class _Reader:
         return groups
 
     def schema_of(self, files: Sequence[SourceFile], head: str) -> StructType | None:
-        """The columns of files with one head: as it names them, with the types that `schema` declares."""
+        """Return the columns of files with the same header or schema, with the types that `schema` declares."""
         if self._source.name == "json":
             return self.declared
         if self._source.name == "csv" and not self._source.is_on("header") and self.declared is not None:
@@ -173,7 +174,7 @@ class _Reader:
         return StructType([StructField(f.name, declared.get(f.name.lower(), f.dataType)) for f in own])
 
     def _header_columns(self, header: str) -> StructType:
-        # Spark names the columns, from the text: it cannot look into a file whose name holds a comma or a bracket.
+        # Spark parses the header from text, because it cannot open a file whose name contains a comma or a bracket.
         jvm: Any = self._spark._jvm
         text = self._spark.range(1).select(F.lit(header.removeprefix("\ufeff")).alias("value"))
         lines = getattr(text._jdf, "as")(jvm.org.apache.spark.sql.Encoders.STRING())
@@ -181,7 +182,7 @@ class _Reader:
         return StructType([StructField(name, StringType()) for name in reader._jreader.csv(lines).columns()])
 
     def check_declared(self, schemas: Sequence[StructType | None]) -> None:
-        """Raises InputError where `schema` names a column that no file has."""
+        """Raise InputError where `schema` names a column that no file has."""
         found = {field.name.lower() for schema in schemas for field in schema or ()}
         nowhere = [field.name for field in self.declared or () if field.name.lower() not in found]
         if nowhere:
@@ -196,7 +197,7 @@ class _Reader:
         if _UNPARSED in rows.columns:
             row = F.coalesce(F.col(_UNPARSED), row)
         fault = self._fault(rows, len(schema or ()))
-        # By name, because formats have fields of their own besides; a join of kinds would lose Spark's hidden column.
+        # Kept as a real column, since a union loses Spark's hidden one; by name, since formats add their own fields.
         metadata = F.struct(*(f"_metadata.{name}" for name in _METADATA)).alias("_metadata")
         return Kind(files, rows.select(*map(quoted, columns), metadata, fault.alias(FAULT), row.alias(ROW)), columns)
 
@@ -220,9 +221,9 @@ class _Reader:
     def _load(self, files: Sequence[SourceFile], schema: StructType | None, *, with_partitions: bool) -> DataFrame:
         options: dict[str, str | bool | int | float] = {}
         if self._source.name == "csv":
-            # Without each column of a row Spark does not count its fields.
+            # With column pruning Spark does not check the number of fields in a row.
             options |= {**RFC_4180, "columnPruning": False}
-        # What gives partition columns was decided when the files were listed.
+        # The partition columns were decided when the files were listed.
         options |= {name: value for name, value in self._source.options.items() if name.lower() != "basepath"}
         if self._source.name in ("csv", "json"):
             options |= {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _UNPARSED}
@@ -257,6 +258,6 @@ class _Reader:
 
 
 def first_sentence(error: Exception) -> str:
-    """The first sentence of one of Spark's messages, without its error class and its plan."""
+    """Return the first sentence of a Spark error message, without its error class and its plan."""
     text = str(error).strip().splitlines()[0]
     return re.sub(r"^\[[A-Z_.]+\]\s*", "", text).split(";")[0].strip()

@@ -1,4 +1,4 @@
-"""Whether too much of a delivery was refused, and which limits would fit it."""
+"""Decide whether too much of a delivery was refused, and which limits would fit it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pyspark.sql import functions as F
 from lbsf.ingest.contract import BEYOND_AMOUNT, OTHER_CURRENCY, TOO_EARLY
 from lbsf.ingest.delivery import in_line
 
-# The most currencies that a line names.
+# Largest number of currencies to name in a message.
 _NAMED = 5
 
 
 def too_many_refused(
     rows: int, refused: int, reasons: Mapping[str, int], limit: float, what: str = "rows"
 ) -> str | None:
-    """Says that a larger share than `limit` was refused, and why; None where it was not.
+    """Return a message with the reasons if a larger share than `limit` was refused, else None.
 
     >>> too_many_refused(4, 3, {"user_id is missing": 2, "currency is missing": 3}, 0.5)
     '3 of 4 rows were refused, more than ingest.max_refused_share (0.5): currency is missing 3, user_id is missing 2'
@@ -32,17 +32,17 @@ def too_many_refused(
 
 
 def fitting_limits(checked: DataFrame) -> list[str]:
-    """Which values of the limits would take the payments that were refused for them alone or among others.
+    """Suggest limits that would accept the payments that they refused, alone or with other reasons.
 
     Args:
-        checked: `check_payments`'s rows.
+        checked: rows of `check_payments`.
 
     Returns:
         A text for each limit: the currencies found, the largest amount, the earliest day.
     """
     found = []
     currencies = _broken(checked, OTHER_CURRENCY).groupBy("currency").count().orderBy(F.desc("count"), "currency")
-    # Only what looks like a code is named: in its place a wrong mapping may have put anything.
+    # Name only values that look like a currency code, because a wrong mapping may have put anything here.
     named = currencies.where(F.col("currency").rlike("^[A-Za-z]{3}$")).limit(_NAMED).collect()
     if named:
         texts = ", ".join(f"{row['currency']} ({row['count']:,} rows)" for row in named)

@@ -1,4 +1,4 @@
-"""Why a row of a file cannot be taken as it stands there: the texts, and how CSV rows are told apart."""
+"""Why a row of a file cannot be read: the texts of the faults, and how to detect them in CSV rows."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def csv_fault(
     multi_line: bool,
     unfit: str,
 ) -> Column:
-    """Null, or why a CSV row cannot be taken.
+    """Return why a CSV row cannot be read; null where it can.
 
     Args:
-        unparsed: the row's text where Spark could not fit it to its columns, else null.
-        texts: the row's columns that hold text.
-        fields: how many fields a row has.
+        unparsed: the row's text where Spark could not parse it into the columns, else null.
+        texts: the row's text columns.
+        fields: number of fields in a row.
         quote: the quotation mark; empty: there is none.
-        separator: what stands between two fields.
-        multi_line: whether a field may hold line breaks.
-        unfit: what to say of a row that Spark could not fit.
+        separator: the separator of fields.
+        multi_line: whether a field may contain line breaks.
+        unfit: message for a row that Spark could not parse.
     """
     fault = F.when(unparsed.isNotNull(), F.lit(unfit))
     if not quote:
@@ -52,19 +52,20 @@ def csv_fault(
 
 
 def _ends_a_field(line: Column, quote: str, separator: str) -> Column:
-    """Whether a line's first quotation mark closes a field that the line did not open."""
+    """Return whether a line's first quotation mark closes a field that was opened on an earlier line."""
     mark, between = re.escape(quote), re.escape(separator)
     return line.rlike(f"^(?:(?!{mark}).)+(?<!{between}){mark}(?:{between}|$)")
 
 
 def _holds_rows(text: Column, quote: str, separator: str, fields: int) -> Column:
-    """Whether a field runs from one row into another.
+    """Return whether a field runs from one row into another.
 
-    It then holds the separators of a whole row for each of its line breaks. Prose has a blank behind a comma, so those
-    do not count; they do in a field that keeps its opening mark, as only a badly quoted one does.
+    Such a field contains the separators of a whole row for each of its line breaks. Separators followed by a blank do
+    not count, because prose has a blank after a comma. They do count in a field that keeps its opening quotation mark,
+    because only a badly quoted field does.
     """
     between = re.escape(separator)
-    # An unclosed field at the file's end takes the file's last line break too.
+    # An unclosed field at the end of the file includes the file's last line break.
     trimmed = F.regexp_replace(text, r"\n+$", "")
     expected = F.regexp_count(trimmed, F.lit("\n")) * (fields - 1)
     opened = text.startswith(quote) & (F.regexp_count(trimmed, F.lit(between)) >= expected)

@@ -1,4 +1,4 @@
-"""Source mappings: where a delivery is, and for each of our columns a Spark SQL expression over its columns.
+"""Source mappings: where a delivery is, and a Spark SQL expression for each of the table's columns.
 
 A mapping (conf/sources/NAME.yaml):
 
@@ -6,20 +6,20 @@ A mapping (conf/sources/NAME.yaml):
     table: payments                   # or labels
     format: csv                       # csv, parquet, json, delta
     path: "{root}/raw/payments"       # a file, a folder (with partition folders), or a glob
-    files: ["*.csv", "*.dat"]         # names that are taken of a folder or glob; left out: by the format's endings
-    recursive: false                  # whether subfolders that are no partition folders are read
-    options: {header: true}           # of Spark's reader; CSV is read by RFC 4180 where they do not say otherwise
-    schema: null                      # DDL of the source's columns; null: as the files say, in CSV all strings
+    files: ["*.csv", "*.dat"]         # names to read in a folder or glob; left out: the format's endings
+    recursive: false                  # whether to read subfolders that are not partition folders
+    options: {header: true}           # options of Spark's reader; CSV follows RFC 4180 unless they change it
+    schema: null                      # DDL of the source's columns; null: from the files, all strings in CSV
     columns:
       payment_id: txn_id
       paid_at: to_timestamp(booked, 'dd.MM.yyyy HH:mm')
       currency: "'EUR'"
 
-In `path`, `{root}` is storage.root, `{project}` is the folder above conf/, `${NAME:-default}` is an environment
+In `path`, `{root}` is storage.root, `{project}` is the folder above conf/, and `${NAME:-default}` is an environment
 variable with its default. A relative path is relative to the working directory.
 
-An expression computes from its own row alone (lbsf/ingest/expressions.py). A source in several currencies is converted
-to one in its `amount` and `currency`: a fold adds what it is given.
+An expression may use only its own row (lbsf/ingest/expressions.py). The expressions of `amount` and `currency` must
+convert a source with several currencies to one, because folds add amounts without regard to currency.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from lbsf.ingest.row_faults import BAD_CHARACTER
 from lbsf.ingest.times import time_columns
 from lbsf.schemas import LABELS, PAYMENTS, TableSchema
 
-# Formats whose files hold text: what is a time in them is for `columns` to say.
+# Formats whose files hold text; the expressions in `columns` must convert their times.
 TEXT_FORMATS = ("csv", "json")
 TABLES = {"payments": PAYMENTS, "labels": LABELS}
 REQUIRED = {
@@ -66,7 +66,7 @@ _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^
 
 
 class SourceMapping(BaseModel):
-    """One source's format, place and columns. Frozen, unknown keys refused."""
+    """The format, location and columns of one source. Frozen; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -104,11 +104,11 @@ class SourceMapping(BaseModel):
 
     @property
     def file(self) -> Path:
-        """The file that holds the mapping; errors name it."""
+        """Return the file that holds the mapping, for error messages."""
         return self._file
 
     def location(self, root: str, path: str | None = None) -> str:
-        """`path`, or else the mapping's own, with `{root}`, `{project}` and `${NAME:-default}` filled in.
+        """Return `path`, by default the mapping's own, with `{root}`, `{project}` and `${NAME:-default}` filled in.
 
         Raises:
             ConfigurationError: an environment variable without a default is not set.
@@ -122,18 +122,18 @@ class SourceMapping(BaseModel):
                 )
             return found
 
-        # conf/sources/NAME.yaml; a mapping kept nearer to the file system's root has no project above it.
+        # Mappings are conf/sources/NAME.yaml; one nearer to the file system's root has no project folder above it.
         project = Path("/", *self.file.resolve().parts[1:-3])
         text = _VARIABLE.sub(value, self.path if path is None else path)
         return text.replace("{root}", root.rstrip("/")).replace("{project}", str(project))
 
 
 def load_mapping(file: str | Path, table: TableSchema) -> SourceMapping:
-    """Reads a mapping for `table` (PAYMENTS or LABELS).
+    """Read a mapping for `table` (PAYMENTS or LABELS).
 
     Raises:
         ConfigurationError: the file is missing or not YAML, a key or a column is missing or unknown, or
-            it maps another table.
+            the mapping is for another table.
     """
     path = Path(file)
     try:
@@ -147,22 +147,22 @@ def load_mapping(file: str | Path, table: TableSchema) -> SourceMapping:
 
 
 def find_delivery(spark: SparkSession, mapping: SourceMapping, root: str, path: str | None = None) -> Delivery:
-    """The files that the mapping takes, and those that it leaves aside (lbsf/ingest/files.py has the rule).
+    """Find the files that the mapping reads, and those that it leaves aside (lbsf/ingest/files.py has the rules).
 
     Args:
         spark: the session.
-        mapping: what to read.
+        mapping: the source mapping.
         root: storage.root.
-        path: read this instead of the mapping's own path (one day's file).
+        path: path to read in place of the mapping's own (one day's file).
 
     Raises:
-        InputError: nothing is there, or no file of it is taken.
+        InputError: nothing is there, or none of its files is to be read.
     """
     usual = mapping.location(root)
     location = usual if path is None else mapping.location(root, path)
     if mapping.format == "delta":
         return Delivery(location)
-    # A part of the usual folder has the columns of its partition folders too.
+    # Files in a part of the usual folder still get the columns of the partition folders above that part.
     base = usual if location.startswith(f"{usual.rstrip('/')}/") else None
     base = next((str(value) for name, value in mapping.options.items() if name.lower() == "basepath"), base)
     try:
@@ -174,23 +174,27 @@ def find_delivery(spark: SparkSession, mapping: SourceMapping, root: str, path: 
 
 
 def read_source(spark: SparkSession, mapping: SourceMapping, delivery: Delivery) -> DataFrame:
-    """The delivery's rows in our columns, unchecked.
+    """Read the delivery's rows in the table's columns, without checking them against the contract.
 
     Args:
         spark: the session.
-        mapping: what to read.
-        delivery: its files, by `find_delivery`.
+        mapping: the source mapping.
+        delivery: the files to read, from `find_delivery`.
 
     Returns:
-        Each of the table's mapped columns with the type that its expression has, times with the table's (null
-        where a column is optional and not mapped, and where a text is no full date); local_time, "ambiguous" or
-        "never was" where to_utc_timestamp met an hour that clocks went through twice or left out, else null;
-        source_row, the source's own columns as JSON without the null ones, or the text of a row that cannot be read;
-        source_file; source_fault, null or why the row cannot be taken: its mapped columns are null then.
+        Rows with these columns:
+
+        - The table's mapped columns. Times have the table's type, other columns the type of their expression. A column
+          is null where it is optional and not mapped, and a time where text is not a full date.
+        - local_time: "ambiguous" or "never was" where to_utc_timestamp read a local time that occurred twice or never,
+          else null.
+        - source_row: the source's own columns as JSON without nulls, or the text of a row that cannot be read.
+        - source_file.
+        - source_fault: why the row cannot be read, else null. The mapped columns of such a row are null.
 
     Raises:
-        InputError: it cannot be opened, an expression does not fit its columns or does what a mapping may not, or a
-            file does not have a column that a required one is read from.
+        InputError: the delivery cannot be opened, an expression does not fit its columns or does what a mapping may
+            not, or a file lacks a column from which a required one is read.
     """
     try:
         kinds = read_kinds(spark, delivery, SourceFormat(mapping.format, mapping.options, mapping.schema_ddl))
@@ -216,7 +220,7 @@ def read_source(spark: SparkSession, mapping: SourceMapping, delivery: Delivery)
             for column in TABLES[mapping.table].columns
             if column.name in computed and column.type == StringType()
         ]
-        # What a decoder puts in place of bytes that are no character of its encoding.
+        # A decoder replaces bytes that are not valid in its encoding by this character.
         replaced = reduce(or_, [F.coalesce(text.contains("\ufffd"), F.lit(False)) for text in texts])
         fault = F.coalesce(fault, F.when(replaced, F.lit(BAD_CHARACTER)))
     rows = source.select(
@@ -236,7 +240,7 @@ def read_source(spark: SparkSession, mapping: SourceMapping, delivery: Delivery)
 
 
 def _computed(source: DataFrame, mapping: SourceMapping, name: str, columns: Sequence[str]) -> Computed:
-    """One of our columns over the source."""
+    """Return one of the table's columns computed from the source."""
     expression = mapping.columns.get(name, "cast(null as string)")
     target = next(column.type for column in TABLES[mapping.table].columns if column.name == name)
     to = target.simpleString()
@@ -254,7 +258,10 @@ def _computed(source: DataFrame, mapping: SourceMapping, name: str, columns: Seq
 
 
 def _local_time(computed: Iterable[Computed]) -> Column:
-    """What is to be said of a row's local times: of one that left no value, or else of one that gave one."""
+    """Return NEVER_WAS or AMBIGUOUS where a row's local times are so, else null.
+
+    NEVER_WAS counts only where its column is null, AMBIGUOUS only where its column has a value.
+    """
     never, twice = F.lit(False), F.lit(False)
     for one in computed:
         for flag in one.never:
@@ -265,7 +272,7 @@ def _local_time(computed: Iterable[Computed]) -> Column:
 
 
 def _times_of_reader(source: DataFrame) -> list[str]:
-    """The columns within the files, not those of partition folders, that the reader itself makes times of."""
+    """Return the columns that the reader itself parses as times, without those of partition folders."""
     found: dict[str, None] = {}
     leaves = source._jdf.queryExecution().analyzed().collectLeaves()
     for place in range(leaves.size()):
@@ -277,7 +284,7 @@ def _times_of_reader(source: DataFrame) -> list[str]:
 
 
 def _check_every_file(mapping: SourceMapping, kinds: list[Kind], source: DataFrame) -> None:
-    """Raises InputError where a required column is null in every row of a file, because its column is missing."""
+    """Raise InputError where a required column is null in every row of a file because its source column is missing."""
     total = sum(len(kind.files) for kind in kinds)
     for kind in kinds:
         own = {name.lower() for name in kind.columns}
@@ -299,6 +306,6 @@ def _check_every_file(mapping: SourceMapping, kinds: list[Kind], source: DataFra
 
 
 def _is_always_null(value: DataFrame) -> bool:
-    """Whether Spark's optimizer knows that the column `value` has no value in any row."""
+    """Return whether Spark's optimizer can prove that the column `value` is null in every row."""
     rows = value.where(F.col("value").isNotNull())._jdf.queryExecution().optimizedPlan().maxRows()
     return bool(rows.isDefined() and rows.get() == 0)

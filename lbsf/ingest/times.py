@@ -1,7 +1,7 @@
-"""Which text is a time, and which pattern reads one: only a full date is a time.
+"""Check that text, patterns and literals give a full date before Spark reads them as times.
 
-Spark takes `12:30` for today at 12:30, `2025` for 1 January and a pattern's missing fields for 1970-01-01 00:00, so
-text is held to these forms before Spark reads it.
+Spark reads `12:30` as today at 12:30 and `2025` as 1 January, and fills a pattern's missing fields from
+1970-01-01 00:00. Text must therefore match one of the forms below.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pyspark.sql.types import StructType
 
 _DATE = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
 _CLOCK = r"[0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2}([.][0-9]{1,9})?)?"
-# Offsets alone: a zone's name in the text would hide which of two readings of an hour is meant.
+# Only offsets: a zone's name does not tell which occurrence of a repeated hour is meant.
 _OFFSET = r"\s*(Z|(UTC|GMT)([+-][0-9]{1,2}(:?[0-9]{2})?)?|[+-][0-9]{1,2}(:?[0-9]{2})?)"
-# A date, a blank and nothing else is a date joined to an empty time.
+# A date followed only by a blank is refused: it is a date joined to an empty time.
 _LOCAL = rf"^\s*{_DATE}([ T]{_CLOCK}\s*)?\z"
 _INSTANT = rf"^\s*{_DATE}[ T]{_CLOCK}{_OFFSET}\s*\z"
 _TIME = rf"^\s*{_DATE}([ T]{_CLOCK}({_OFFSET})?\s*)?\z"
-# The day of a time with an offset depends on where one stands; that of UTC does not.
+# UTC is the only offset allowed here, because with another one the day depends on the time zone.
 _DAY = rf"^\s*{_DATE}([ T]{_CLOCK}Z?)?\s*\z"
 
 _TOKEN = re.compile(
@@ -32,7 +32,7 @@ _TIME_TYPES = {"DATE": _DAY, "TIMESTAMP": _TIME, "TIMESTAMP_LTZ": _TIME, "TIMEST
 
 
 class Clock(Enum):
-    """How a text's time is meant where it stands."""
+    """Which times a text may hold: with an offset, without one, or both."""
 
     ANY = "with an offset or without one, which is UTC"
     LOCAL = "without an offset"
@@ -40,19 +40,19 @@ class Clock(Enum):
 
 
 def is_full(text: Column, to: str, clock: Clock = Clock.ANY) -> Column:
-    """Whether a text is a full date, and a time of day with an offset where `to` and `clock` take them.
+    """Return whether a text is a full date, with a time of day and an offset where `to` and `clock` allow them.
 
     Args:
         text: a column of text.
-        to: the type that it becomes: DATE, TIMESTAMP or TIMESTAMP_NTZ.
-        clock: which texts count.
+        to: target type: DATE, TIMESTAMP or TIMESTAMP_NTZ.
+        clock: which times are accepted.
     """
     form = _form(to, clock)
     return F.lit(False) if form is None else text.rlike(form)
 
 
 def is_full_text(text: str, to: str, clock: Clock = Clock.ANY) -> bool:
-    """`is_full` of one text."""
+    """Return `is_full` for one text."""
     form = _form(to, clock)
     return form is not None and re.search(form.replace(r"\z", r"\Z"), text) is not None
 
@@ -64,7 +64,7 @@ def _form(to: str, clock: Clock) -> str | None:
 
 
 def pattern_fault(pattern: str) -> str | None:
-    """Why a pattern of to_timestamp or to_date reads no full time; None where it does.
+    """Return why a pattern of to_timestamp or to_date does not read a full time; None where it does.
 
     >>> pattern_fault("dd.MM.yyyy HH:mm"), pattern_fault("yyyy-DDD"), pattern_fault("yyyyMMdd['T'HHmm]")
     (None, None, None)
@@ -82,7 +82,7 @@ def pattern_fault(pattern: str) -> str | None:
 
 
 def reads_offset(pattern: str) -> bool:
-    """Whether a pattern reads an offset, if only where there is one.
+    """Return whether a pattern reads an offset, required or optional.
 
     >>> reads_offset("yyyy-MM-dd HH:mm[XXX]"), reads_offset("yyyy-MM-dd'Z'")
     (True, False)
@@ -91,7 +91,7 @@ def reads_offset(pattern: str) -> bool:
 
 
 def _letters(pattern: str) -> tuple[set[str], set[str]]:
-    """A pattern's letters outside quotes: those outside optional sections, and all."""
+    """Return a pattern's letters outside quotes: those outside optional sections, and all of them."""
     everywhere = always = re.sub(r"'[^']*'", "", pattern)
     while (shorter := re.sub(r"\[[^\[\]]*\]", "", always)) != always:
         always = shorter
@@ -99,7 +99,7 @@ def _letters(pattern: str) -> tuple[set[str], set[str]]:
 
 
 def literal_fault(expression: str) -> str | None:
-    """Names a literal such as `date '2025'` or `timestamp 'now'`, which is no full date; None without one.
+    """Name a literal that is not a full date, such as `date '2025'` or `timestamp 'now'`; None without one.
 
     >>> literal_fault("if(day > date '2025-01-01', 'date', x)")
     >>> literal_fault("greatest(day, date 'today')")
@@ -115,7 +115,7 @@ def literal_fault(expression: str) -> str | None:
 
 
 def holds_time(type_name: str) -> bool:
-    """Whether a complex type, as SQL or as DDL, holds a date or a timestamp.
+    """Return whether a complex type, as SQL or as DDL, contains a date or a timestamp.
 
     >>> holds_time("STRUCT<a: DATE, b: STRING>"), holds_time("ARRAY<STRUCT<update: STRING>>")
     (True, False)
@@ -124,5 +124,5 @@ def holds_time(type_name: str) -> bool:
 
 
 def time_columns(schema: StructType) -> list[str]:
-    """The columns of a schema that are or hold dates or timestamps."""
+    """Return the columns of a schema that are or contain dates or timestamps."""
     return [field.name for field in schema if holds_time(f"<{field.dataType.simpleString()}")]
