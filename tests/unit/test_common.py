@@ -1,4 +1,4 @@
-"""What every job shares: arguments, the summary line, exit codes."""
+"""Code shared by all jobs: arguments, the summary line, exit codes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_help_is_the_module_docstring(capsys: pytest.CaptureFixture[str]) -> Non
         run_main(add_arguments, run, ["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert "What every job shares: arguments, the summary line, exit codes." in text
+    assert "Code shared by all jobs: arguments, the summary line, exit codes." in text
     assert "--conf" in text
     assert "--set SECTION.KEY=VALUE" in text
 
