@@ -85,7 +85,6 @@ class _Ending:
         now = time.monotonic()
         if self.first is None:
             self.first = now
-            _silence_accumulators()
             threading.Thread(target=self._end_in_time, args=(number,), daemon=True).start()
             raise Interrupted(number)
         if now - self.first > _SAME_SIGNAL_SECONDS:
@@ -148,15 +147,8 @@ def _silence_spark() -> None:
         thread.join(timeout=2)
 
 
-def _silence_accumulators() -> None:
-    """Stop PySpark's server of accumulators from printing the connection that Spark's end cuts."""
-    accumulators = sys.modules.get("pyspark.accumulators")
-    if accumulators is not None:
-        accumulators.AccumulatorServer.handle_error = lambda *request: None
-
-
 def without_py4j(record: logging.LogRecord) -> bool:
-    """Filter out py4j's log records: it logs the traceback of each lost connection and also raises the error."""
+    """Return False for py4j's log records: it logs the traceback of each lost connection and also raises the error."""
     return f"{os.sep}py4j{os.sep}" not in record.pathname
 
 

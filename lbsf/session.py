@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from socketserver import TCPServer
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -81,6 +83,20 @@ def settings_of(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[No
     set_back()
 
 
+def ignore_lost_connections(server: TCPServer) -> None:
+    """Stop PySpark's accumulator server from printing a traceback when Spark's process ends, for whatever reason.
+
+    The job reports a lost Spark process in one line. All other errors are still printed.
+    """
+    print_error = server.handle_error
+
+    def handle_error(request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], (EOFError, ConnectionError)):
+            print_error(request, client_address)
+
+    server.handle_error = handle_error  # type: ignore[method-assign]
+
+
 @contextmanager
 def _own_ctrl_c() -> Iterator[None]:
     """Keep the program's SIGINT handler, which Spark would replace at its start.
@@ -138,6 +154,7 @@ def _local(config: SparkConfig) -> SparkSession:
     with _own_ctrl_c():
         spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    ignore_lost_connections(spark.sparkContext._accumulatorServer)
     # The job reports a task's failure in one line; these loggers would print its stack trace and the row first.
     log = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
     for name in ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager"):

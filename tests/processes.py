@@ -1,4 +1,4 @@
-"""Looks at processes that may end at any moment."""
+"""Read properties of processes that may end at any moment."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import psutil
 
 
 def command_line(process: psutil.Process) -> list[str]:
-    """What it was started with; nothing of a process that has ended, a zombie too."""
+    """Return the command line; empty if the process has ended or is a zombie."""
     try:
         return process.cmdline()
-    except psutil.NoSuchProcess:  # psutil's ZombieProcess is one.
+    except psutil.NoSuchProcess:  # ZombieProcess is a subclass.
         return []
 
 
 def program(process: psutil.Process) -> str:
-    """The name of its program; empty of a process that has ended."""
+    """Return the name of the program; empty if the process has ended."""
     return Path("".join(command_line(process)[:1])).name

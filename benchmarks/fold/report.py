@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.harness.page import plot_lines, write_part
+from benchmarks.harness.page import markdown_table, plot_lines, write_part
 from benchmarks.harness.results import GIB, Record, Rounds, latest, read
 
 TEXT = Path(__file__).with_name("report.md")
@@ -61,38 +61,34 @@ def _sizes(found: Sequence[Cell]) -> list[int]:
 def _contender_table(size: int, found: Sequence[Cell]) -> str:
     base = next((cell.rounds.median("seconds") for cell in found if cell.contender == "ours"), None)
     of = found[0].rounds.first
-    lines = [
+    head = [
         f"### {_millions(size)} payments",
         "",
         f"{of['payments']:,} payments of {of['users']:,} users in {of['buckets']} buckets, "
         f"{len(found[0].rounds.records)} round(s).",
         "",
-        "| contender | seconds | times ours | payments a second | cpu seconds | peak memory | temporary | written |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
+    header = "contender", "seconds", "times ours", "payments a second", "cpu seconds"
+    rows = []
     for cell in found:
         seconds, cpu_seconds = cell.rounds.median("seconds"), cell.rounds.median("cpu_seconds")
         ratio = f"{seconds / base:.2f}" if seconds and base else ""
         rate = f"{of['payments'] / seconds:,.0f}" if seconds else ""
         cpu = "" if cpu_seconds is None else f"{cpu_seconds:.1f}"
-        sizes = " | ".join(cell.rounds.memory(name) for name in ("peak_memory", "peak_temp", "output"))
-        lines.append(f"| `{cell.contender}` | {cell.rounds.seconds()} | {ratio} | {rate} | {cpu} | {sizes} |")
-    return "\n".join([*lines, ""])
+        sizes = [cell.rounds.memory(name) for name in ("peak_memory", "peak_temp", "output")]
+        rows.append([f"`{cell.contender}`", cell.rounds.seconds(), ratio, rate, cpu, *sizes])
+    return "\n".join([*head, *markdown_table([*header, "peak memory", "temporary", "written"], rows), ""])
 
 
 def _skew_table(size: int, found: Sequence[Cell]) -> str:
     base = next((cell.rounds.median("seconds") for cell in found if cell.variant == "even"), None)
-    lines = [
-        f"### Skew, {_millions(size)} payments",
-        "",
-        "| data | payments | seconds | times even | peak memory |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    rows = []
     for cell in found:
         seconds, of = cell.rounds.median("seconds"), cell.rounds
         ratio = f"{seconds / base:.2f}" if seconds and base else ""
-        lines.append(f"| {cell.variant} | {of.first['payments']:,} | {of.seconds()} | {ratio} | {of.memory()} |")
-    return "\n".join([*lines, ""])
+        rows.append([cell.variant, f"{of.first['payments']:,}", of.seconds(), ratio, of.memory()])
+    table = markdown_table(["data", "payments", "seconds", "times even", "peak memory"], rows)
+    return "\n".join([f"### Skew, {_millions(size)} payments", "", *table, ""])
 
 
 def _millions(payments: int) -> str:

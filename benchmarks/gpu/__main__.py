@@ -20,8 +20,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu import parts
+from benchmarks.gpu.report import tables
 from benchmarks.harness.machine import machine
-from benchmarks.harness.results import Record
+from benchmarks.harness.results import Record, append_line
 from benchmarks.train.dataset import Dataset, dataset
 
 PACKAGES = ("torch", "petastorm", "horovod", "pyarrow", "numpy")
@@ -41,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("benchmarks.gpu: torch sees no GPU on this machine", file=sys.stderr)
         return 2
+    # As many threads as a rank has.
+    torch.set_num_threads(1)
     records = measure(arguments.parts, dataset(arguments.scratch, arguments.per_user, arguments.users), arguments)
-    from benchmarks.gpu.report import tables
-
     print(tables(records))
     return 0
 
@@ -53,13 +54,11 @@ def measure(names: Sequence[str], data: Dataset, arguments: argparse.Namespace) 
     common: Record = {**machine(*PACKAGES), "gpu": _card(), "run": datetime.now(UTC).isoformat(timespec="seconds")}
     common |= {"users": data.users, "per_user": data.per_user}
     records = []
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         for figures in PARTS[name](data, arguments.scratch):
             record = {**common, "part": name, **figures}
             records.append(record)
-            with arguments.out.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(record) + "\n")
+            append_line(arguments.out, record)
             print(json.dumps({"part": name, **figures}), flush=True)
     return records
 

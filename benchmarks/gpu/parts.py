@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,12 +19,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness.results import Record
 from benchmarks.train.dataset import Dataset
+from benchmarks.train.ranks import train
 from benchmarks.train.steps import folds_of, network_and_batches, stepper
-from lbsf.config import load_config
 from lbsf.folds.packed import PackedFolds
 from lbsf.folds.views import View
 from lbsf.loading.petastorm_reader import train_batches
-from lbsf.models.batch import FoldBatch
 from lbsf.models.lbsf import LBSF
 from lbsf.models.segments import length_buckets
 from lbsf.training.feed import Feed
@@ -54,9 +53,9 @@ def agreement(data: Dataset, scratch: Path) -> Iterator[Record]:
 
 
 def steps(data: Dataset, scratch: Path) -> Iterator[Record]:
-    """Time training steps on batches in memory: networks, precisions and batch sizes on the GPU, one CPU core beside.
+    """Time training steps on batches in memory, by network, precision and batch size, on the GPU and one CPU core.
 
-    A record's `waits` are the times in a step that the host waits for the GPU, by the line that makes it.
+    `waits` of a record counts how often the host waits for the GPU in a step, by source line.
     """
     packed = folds_of(data.files("train"), min(STEP_USERS, data.users))
     few = packed.take(np.arange(min(8 * BATCHES[0], len(packed))))
@@ -65,7 +64,7 @@ def steps(data: Dataset, scratch: Path) -> Iterator[Record]:
         for bfloat16 in (False, True):
             figures = _steps("lbsf", packed, batch_users, GPU, bfloat16=bfloat16, passes=3)
             yield {"contender": f"gpu, {_precision(bfloat16)}", **figures}
-        with patch("lbsf.models.lbsf.padded_together", length_buckets):
+        with patch("lbsf.models.lbsf.padding_groups", length_buckets):
             yield {
                 "contender": "gpu, float32, length buckets",
                 **_steps("lbsf", packed, batch_users, GPU, bfloat16=False, passes=3),
@@ -98,14 +97,15 @@ def kernels(data: Dataset, scratch: Path) -> Iterator[Record]:
 
 def feed(data: Dataset, scratch: Path) -> Iterator[Record]:
     """Time an epoch of the loop's feed and steps: with and without reading ahead of the GPU, and reading alone."""
+    few = folds_of(data.files("train"), 1)
     for batch_users in (64, 512):
         for contender, take in {
             "reading alone": _only_read,
             "reading ahead": _read_ahead,
             "one after the other": _read_between,
         }.items():
-            users = payments = 0
-            network = _network(GPU)
+            users = 0
+            network, _ = _on(GPU, "lbsf", few, batch_users)
             step = stepper(network)
             batches = train_batches(
                 data.files("train"), shard=0, shards=1, batch_users=batch_users, buffer_row_groups=4, seed=1
@@ -135,25 +135,25 @@ def scoring(data: Dataset, scratch: Path) -> Iterator[Record]:
     """Time the forward pass, as scoring does it: float32, batches of 256 users in memory."""
     packed = folds_of(data.files("train"), min(STEP_USERS, data.users))
     for contender, device in (("cpu, one core", CPU), ("gpu", GPU)):
-        with _threads(1):
-            network, batches = _on(device, "lbsf", packed, 256)
-            network.eval()
-            with torch.inference_mode():
-                # The first pass warms up.
-                for _ in range(2):
-                    started = time.perf_counter()
-                    for batch, _ in batches:
-                        network(batch)
-                    _wait_for(device)
-                    seconds = time.perf_counter() - started
+        network, batches = _on(device, "lbsf", packed, 256)
+        network.eval()
+        with torch.inference_mode():
+            # The first pass warms up.
+            for _ in range(2):
+                started = time.perf_counter()
+                for batch, _ in batches:
+                    network(batch)
+                _wait_for(device)
+                seconds = time.perf_counter() - started
         users = 256 * len(batches)
         yield {"contender": contender, "batch_users": 256, "seconds": seconds, "users_per_second": users / seconds}
 
 
 def training(data: Dataset, scratch: Path) -> Iterator[Record]:
-    """Train as train_model does, by horovodrun, on the CPU and on the GPU, and resume a finished run on the GPU."""
-    from benchmarks.train.ranks import train
+    """Train as train_model does, by horovodrun, on the CPU and on the GPU.
 
+    The CPU trains for one epoch, because only its time is compared; its AUC is not comparable.
+    """
     for contender, gpu, changed in (
         ("cpu, one core", False, {}),
         ("gpu, float32", True, {"precision": "float32"}),
@@ -161,8 +161,9 @@ def training(data: Dataset, scratch: Path) -> Iterator[Record]:
         ("gpu, float32, 512 users a batch", True, {"precision": "float32", "batch_users": 512}),
     ):
         epochs = EPOCHS if gpu else 1
-        with _only_cpu(not gpu):
-            output = scratch / "runs" / str(time.time_ns())
+        output = scratch / "runs" / str(time.time_ns())
+        # Ranks inherit the environment; this process has opened the GPU already.
+        with nullcontext() if gpu else patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": ""}):
             figures = train(data, 1, epochs, output, **changed)
         yield {"contender": contender, **figures, "seconds": min(figures["epoch_seconds"])}
 
@@ -172,22 +173,21 @@ def _steps(
 ) -> Record:
     """Time passes over the users; their fastest counts."""
     on_gpu = device.type == "cuda"
-    with _threads(1):
-        network, batches = _on(device, name, packed, batch_users)
-        step = _autocast(stepper(network), device, bfloat16)
-        for batch in batches[:3]:
+    network, batches = _on(device, name, packed, batch_users)
+    step = _autocast(stepper(network), device, bfloat16)
+    for batch in batches[:3]:
+        step(*batch)
+    waits = _host_waits(lambda: step(*batches[0])) if on_gpu else {}
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(passes):
+        _wait_for(device)
+        started = time.perf_counter()
+        for batch in batches:
             step(*batch)
-        waits = _host_waits(lambda: step(*batches[0])) if on_gpu else {}
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        seconds = []
-        for _ in range(passes):
-            _wait_for(device)
-            started = time.perf_counter()
-            for batch in batches:
-                step(*batch)
-            _wait_for(device)
-            seconds.append(time.perf_counter() - started)
+        _wait_for(device)
+        seconds.append(time.perf_counter() - started)
     payments = packed.take(np.arange(batch_users * len(batches))).payments
     return {
         "batch_users": batch_users,
@@ -199,8 +199,8 @@ def _steps(
     }
 
 
-class _MakingMasksOn(nn.Module):
-    """PaddedLBSF, which makes its masks on the default device, with another default device."""
+class _WithDefaultDevice(nn.Module):
+    """Runs PaddedLBSF, which creates its masks on the default device, with another default device."""
 
     def __init__(self, network: nn.Module, device: torch.device):
         super().__init__()
@@ -237,15 +237,9 @@ def _on(device: torch.device, name: str, packed: PackedFolds, batch_users: int) 
         assert isinstance(network, LBSF)
         with device:
             padded = [(pad(batch), label) for batch, label in batches]
-        return _MakingMasksOn(PaddedLBSF(network), device), padded
+        return _WithDefaultDevice(PaddedLBSF(network), device), padded
     network, batches = network_and_batches(name, packed, batch_users)
     return network.to(device), [(batch.to(device), label.to(device)) for batch, label in batches]
-
-
-def _network(device: torch.device) -> LBSF:
-    config = load_config("conf/base.yaml")
-    torch.manual_seed(7)
-    return LBSF(config.model, config.fold).to(device)
 
 
 def _autocast(
@@ -259,25 +253,14 @@ def _autocast(
 
 
 def _logits_and_gradients(packed: PackedFolds, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """Return the logits and every parameter's gradient of their squares' sum, in float64 on the CPU."""
-    network = _network(device).to(dtype).eval()
-    batch = FoldBatch.from_packed(packed).to(device)
-    with _float_is(dtype):
+    """Return the logits, and the gradient of the sum of their squares by all parameters, in float64 on the CPU."""
+    network, [(batch, _)] = _on(device, "lbsf", packed, len(packed))
+    network.to(dtype).eval()
+    # The network calls `float` where it needs float32; the reference computes everything in float64.
+    with patch.object(Tensor, "float", Tensor.double) if dtype is torch.float64 else nullcontext():
         logits = network(batch).to(dtype)
     gradients = torch.autograd.grad(logits.square().sum(), list(network.parameters()))
     return [one.detach().double().cpu() for one in (logits, torch.cat([one.flatten() for one in gradients]))]
-
-
-@contextmanager
-def _float_is(dtype: torch.dtype) -> Iterator[None]:
-    """Let Tensor.float() give another type: the networks ask for float32 by it, the reference computes in float64."""
-    original = Tensor.float
-    if dtype is torch.float64:
-        Tensor.float = Tensor.double  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Tensor.float = original  # type: ignore[method-assign]
 
 
 def _relative_error(found: Tensor, wanted: Tensor) -> float:
@@ -300,31 +283,6 @@ def _read_between(fed: Feed, step: Callable[[Any, Tensor], None]) -> None:
     assert batch.label is not None
     step(batch, batch.label)
     _wait_for(GPU)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _only_cpu(hide: bool) -> Iterator[None]:
-    """Hide the GPUs from processes that are started meanwhile."""
-    name = "CUDA_VISIBLE_DEVICES"
-    before = os.environ.get(name)
-    if hide:
-        os.environ[name] = ""
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
 
 
 def _wait_for(device: torch.device) -> None:

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.harness.page import write_part
+from benchmarks.harness.page import markdown_table, write_part
 from benchmarks.harness.results import GIB, Record, latest, read
 
 TEXT = Path(__file__).with_name("report.md")
@@ -106,17 +106,15 @@ def tables(records: Sequence[Record]) -> str:
         newest = latest((r for r in records if r["part"] == part), lambda record: (record["part"],))
         rows = [record for of in newest.values() for record in of]
         if rows:
-            lines = [f"### {title}", "", f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
-            lines += [f"| {' | '.join(show(row) for show in columns.values())} |" for row in rows]
-            made.append("\n".join([*lines, ""]))
+            table = markdown_table(columns, ([show(row) for show in columns.values()] for row in rows))
+            made.append("\n".join([f"### {title}", "", *table, ""]))
     return "\n".join(made)
 
 
 def write(records: Sequence[Record], docs: Path) -> None:
     """Write the GPU's part of docs/benchmarks.md; other parts of the page are not changed."""
     newest = max(records, key=lambda record: record["run"])
-    kernels = next(record["kernels"] for record in reversed(records) if record["part"] == "profile")
-    text = TEXT.read_text(encoding="utf-8").format(tables=tables(records), **{**newest, "kernels": kernels})
+    text = TEXT.read_text(encoding="utf-8").format(tables=tables(records), **newest)
     write_part(docs / "benchmarks.md", "gpu", "benchmarks/gpu/report.py", text)
 
 

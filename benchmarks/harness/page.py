@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -29,6 +29,13 @@ def write_part(page: Path, name: str, made_by: str, text: str) -> None:
     if not part.search(before):
         before = f"{before}\n{begin}{end}"
     page.write_text(part.sub(lambda _: f"{begin}{text}{end}", before, count=1), encoding="utf-8")
+
+
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Return the lines of a Markdown table; the first column is aligned left, the others right."""
+    names = list(header)
+    lines = [f"| {' | '.join(names)} |", "|---" + "|---:" * (len(names) - 1) + "|"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def plot_lines(

@@ -23,11 +23,16 @@ def append(path: Path, record: Record, name: str) -> None:
         record: with `status` and `peak_memory` (bytes), and `seconds` if the run was successful.
         name: of the run, for the printed line.
     """
+    append_line(path, record)
+    seconds = "" if record.get("seconds") is None else f", {record['seconds']:.2f} s"
+    print(f"{name}: {record['status']}{seconds}, {record.get('peak_memory', 0) / GIB:.1f} GiB", flush=True)
+
+
+def append_line(path: Path, record: Record) -> None:
+    """Append a record to a file of JSON lines, which is created if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(record) + "\n")
-    seconds = "" if record.get("seconds") is None else f", {record['seconds']:.2f} s"
-    print(f"{name}: {record['status']}{seconds}, {record.get('peak_memory', 0) / GIB:.1f} GiB", flush=True)
 
 
 def read(path: Path) -> list[Record]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.harness.page import plot_lines, write_part
+from benchmarks.harness.page import markdown_table, plot_lines, write_part
 from benchmarks.harness.results import Record, Rounds, latest, read
 
 TEXT = Path(__file__).with_name("report.md")
@@ -50,12 +50,12 @@ def tables(records: Sequence[Record]) -> str:
 def _table(title: str, columns: dict[str, Callable[[Cell, Cell], str]], found: Sequence[Cell], of_data: str) -> str:
     """Make a table with one row per cell; a column is a function of the cell and the first one of the same length."""
     rounds = len(found[0].rounds.records)
-    lines = [f"### {title}", "", f"{of_data}; {rounds} round(s).", "", f"| {' | '.join(columns)} |"]
-    lines.append("|---" + "|---:" * (len(columns) - 1) + "|")
+    rows = []
     for cell in found:
         first = next(one for one in found if one.per_user == cell.per_user)
-        lines.append(f"| {' | '.join(column(cell, first) for column in columns.values())} |")
-    return "\n".join([*lines, ""])
+        rows.append([column(cell, first) for column in columns.values()])
+    head = [f"### {title}", "", f"{of_data}; {rounds} round(s).", ""]
+    return "\n".join([*head, *markdown_table(columns, rows), ""])
 
 
 def _name(cell: Cell, first: Cell) -> str:

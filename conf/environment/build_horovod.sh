@@ -19,13 +19,13 @@ if ! ls "$cache"/horovod-*.whl >/dev/null 2>&1; then
   standard=$("$python" -c "v = tuple(int(p) for p in '$torch'.split('+')[0].split('.')[:2]); print(20 if v >= (2, 14) else 17)")
   sed -i "s/set(CMAKE_CXX_STANDARD 14)/set(CMAKE_CXX_STANDARD $standard)/" \
     "$work/horovod-$version/CMakeLists.txt" "$work/horovod-$version/horovod/torch/CMakeLists.txt"
-  # nvcc gets the compiler's standard.
+  # CUDA sources use the same C++ standard.
   sed -i "s/set(CMAKE_CUDA_STANDARD 11)/set(CMAKE_CUDA_STANDARD $standard)/" \
     "$work/horovod-$version/horovod/common/ops/cuda/CMakeLists.txt"
-  # Horovod leaves out headers that compilers before GCC 13 included by themselves.
+  # Horovod does not include all headers that it uses; before GCC 13, other headers included them.
   headers=$(printf -- '-include %s ' algorithm array atomic chrono condition_variable cstdint cstring functional \
     iostream limits map memory mutex queue sstream stdexcept string thread unordered_map utility vector)
-  # Its Gloo asks for a CMake so old that CMake 4 refuses unless told so.
+  # CMake 4 refuses Gloo's cmake_minimum_required unless this policy version is set.
   if ! CXXFLAGS="${CXXFLAGS:-} $headers" CMAKE_POLICY_VERSION_MINIMUM=3.5 HOROVOD_WITH_PYTORCH=1 \
     HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 \
     MAKEFLAGS="-j$(nproc)" "$python" -m pip wheel --no-build-isolation --no-deps --wheel-dir "$work/wheel" "$work/horovod-$version" >"$work/log" 2>&1; then

@@ -307,7 +307,7 @@ def _depth(model: ModelConfig) -> int:
 
 def _latest(vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Return the last LONGEST of each user's (P, width) vectors, and their (n,) numbers."""
-    user = segment_ids(lengths)
+    user = segment_ids(lengths, len(vectors))
     from_last = torch.cumsum(lengths, 0)[user] - torch.arange(len(vectors), device=vectors.device)
     return vectors[from_last <= LONGEST], lengths.clamp(max=LONGEST)
 

@@ -15,7 +15,7 @@ from lbsf.models.merchants import MerchantEncoder
 from lbsf.models.relations import RelationalLayer
 from lbsf.models.segments import (
     pad_segments,
-    padded_together,
+    padding_groups,
     restore_order,
     segment_ids,
     segment_positions,
@@ -111,7 +111,7 @@ class LBSF(nn.Module):
             (g,) positions of the users; (g, 1 + K, width) vectors, the user vector first; (g, K) bool, False in the
             padding.
         """
-        for users in padded_together(count):
+        for users in padding_groups(count):
             dense, present = pad_segments(vectors, count, users)
             yield users, self.related(dense, present), present
 

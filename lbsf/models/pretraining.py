@@ -82,7 +82,7 @@ class MaskedFields(Pretraining):
         """Return the loss of a batch, a scalar. The masked payments are drawn from torch's generator."""
         hidden = torch.rand(len(batch.paid_at)).to(batch.paid_at.device) < MASKED_SHARE
         shown = (~hidden).long()
-        keep_words = ~hidden[segment_ids(batch.description_token_len)]
+        keep_words = ~hidden[segment_ids(batch.description_token_len, len(batch.description_token))]
         masked = replace(
             batch,
             amount_cents=batch.amount_cents * shown,

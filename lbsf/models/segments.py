@@ -20,8 +20,8 @@ def segment_ids(lengths: Tensor, elements: int | None = None) -> Tensor:
     """Return the segment that each element belongs to, (E,) int64.
 
     Args:
-        lengths: of the segments.
-        elements: E, where the caller knows it: the host then need not wait for a GPU to sum the lengths.
+        lengths: (S,) int64, elements of each segment.
+        elements: E, if known. Without it, the host waits for a GPU to sum the lengths.
 
     >>> segment_ids(torch.tensor([2, 0, 1])).tolist()
     [0, 0, 2]
@@ -56,11 +56,11 @@ def segment_softmax(scores: Tensor, ids: Tensor, segments: int) -> Tensor:
     return weights / segment_sum(weights, ids, segments)[ids]
 
 
-def padded_together(lengths: Tensor) -> tuple[Tensor, ...]:
-    """Group the segments that are padded to one length: on a GPU all of them, elsewhere those of similar length.
+def padding_groups(lengths: Tensor) -> tuple[Tensor, ...]:
+    """Return the groups of segments that are padded to a common length: one group on a GPU, else length buckets.
 
-    For users' merchants, of which there are a hundred or two at most, a GPU computes the padding faster than the host
-    can launch the kernels of another group.
+    A GPU computes the padding in less time than the host takes to launch the kernels of another group. That holds for
+    the merchants of a user, whose number is capped; segments with a long tail of lengths need `length_buckets`.
     """
     return (torch.arange(len(lengths), device=lengths.device),) if lengths.is_cuda else length_buckets(lengths)
 

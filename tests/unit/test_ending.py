@@ -12,9 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pyspark import accumulators
 
-from jobs import ending
 from jobs.ending import SIGNALS, interruptible, lost_spark
 from lbsf.config import load_config
 
@@ -131,16 +129,3 @@ def test_handlers_are_set_back() -> None:
     with interruptible("job"):
         assert not any(signal.getsignal(number) == handler for number, handler in zip(SIGNALS, before, strict=True))
     assert [signal.getsignal(number) for number in SIGNALS] == before
-
-
-def test_a_connection_that_sparks_end_cuts_is_not_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server = accumulators.AccumulatorServer.__new__(accumulators.AccumulatorServer)
-    # Set back after the test.
-    monkeypatch.setattr(accumulators.AccumulatorServer, "handle_error", accumulators.AccumulatorServer.handle_error)
-    server.handle_error(None, ("127.0.0.1", 1))
-    assert "127.0.0.1" in capsys.readouterr().err
-    ending._silence_accumulators()
-    server.handle_error(None, ("127.0.0.1", 1))
-    assert capsys.readouterr().err == ""
